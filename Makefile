@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything here needs Go, make and git; what else a target needs it installs or says.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# One set of build flags for build, test, vet and lint alike: the large dependencies are compiled once.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO ?= go
+TOOL := $(GO) tool -modfile=hack/tools/go.mod
+LDFLAGS := -s -w -X main.version=$(VERSION) -X gitlab.com/dynors/sirrat/internal/version.Version=$(VERSION)
+PROGRAMS := sirrat sirrat-agent kubectl-sirrat
+CHART := charts/sirrat
+
+# Packages to test, and a pattern of tests: make test PKG=./internal/gate/ RUN=TestSoak
+PKG ?= ./...
+RUN ?=
+TIMEOUT ?= 20m
+
+##@ Daily
+
+.PHONY: help
+help: ## Show this help.
+	@awk 'BEGIN {FS = ":.*##"; printf "Usage: make \033[36m<target>\033[0m\n"} \
+	  /^[a-zA-Z_-]+:.*?##/ {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2} \
+	  /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/sirrat, bin/sirrat-agent and bin/kubectl-sirrat, static.
+	@mkdir -p bin
+	@echo "build $(addprefix bin/,$(PROGRAMS)) $(VERSION)"
+	@$(GO) build -ldflags "$(LDFLAGS)" -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+
+.PHONY: demo
+demo: build ## Play the whole bridge on a real engine and registry, with no input. KEEP=1 leaves it running.
+	@$(GO) build -o bin/demo ./hack/demo
+	@exec bin/demo
+
+.PHONY: test
+test: ## Run all tests; installs and starts a Docker engine if none answers. PKG= and RUN= narrow them.
+	@engine=$$(hack/engine.sh ensure $$$$); trap "hack/engine.sh stop $$$$" EXIT; \
+	  export DOCKER_HOST="$$engine"; hack/engine.sh registry >/dev/null || true; \
+	  $(GO) run ./hack/testcount -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no engine and little time.
+	@$(GO) run ./hack/testcount -short -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
+
+.PHONY: bench
+bench: ## Run the benchmarks and print their figures.
+	@engine=$$(hack/engine.sh ensure $$$$); trap "hack/engine.sh stop $$$$" EXIT; \
+	  export DOCKER_HOST="$$engine"; $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m $(PKG)
+
+##@ Code
+
+.PHONY: generate
+generate: ## Regenerate deep copies, CRDs, the chart's copies and the reference of the API.
+	@$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt \
+	  crd:allowDangerousTypes=true paths=./api/... output:crd:dir=config/crd
+	@hack/sync-chart.sh
+	@$(TOOL) crd-ref-docs --log-level=ERROR --renderer=markdown --config=hack/crd-ref-docs.yaml \
+	  --source-path=api --output-path=docs/reference.md
+
+.PHONY: vet
+vet: ## Run go vet.
+	@$(GO) vet ./...
+
+.PHONY: lint
+lint: ## Run golangci-lint.
+	@$(TOOL) golangci-lint run
+
+.PHONY: check
+check: ## Fail if generated files are stale, or vet or lint complain.
+	@hack/check-generated.sh
+	@$(MAKE) vet lint
+
+.PHONY: chart
+chart: ## Lint the Helm chart and print what it renders.
+	@$(TOOL) helm lint --strict --namespace sirrat-system --kube-version 1.37.0 $(CHART) >&2
+	@$(TOOL) helm template sirrat $(CHART) --namespace sirrat-system --include-crds --kube-version 1.37.0
+
+##@ Upkeep
+
+.PHONY: clean
+clean: ## Remove what was built, and stop an engine that was started here.
+	@hack/engine.sh stop
+	@rm -rf bin .tools

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agent runs on a server with a Docker engine. It follows the Rollouts of its host, carries out those that are
+// authorised, judges their health, goes back when they fail, keeps what runs running, and reports. It does so for any
+// number of projects and environments on one engine, each with a worker of its own, and goes on doing so without the
+// control plane.
+//
+// One direction: Rollouts and engine events wake a worker; the worker observes, asks agent/plan for the next action, acts,
+// saves its state and hands its report to the reporter, which writes it when the control plane is there.
+//
+// It may import the packages below it, internal/authorization, internal/composefile, internal/envelope and api/v1alpha1.
+// Only agent/compose touches the engine, only agent/control the control plane.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"gitlab.com/dynors/sirrat/agent/compose"
+	"gitlab.com/dynors/sirrat/agent/control"
+	"gitlab.com/dynors/sirrat/agent/disk"
+	"gitlab.com/dynors/sirrat/agent/enrol"
+	"gitlab.com/dynors/sirrat/agent/state"
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/envelope"
+)
+
+// DefaultHeartbeat is the time between two renewals of the Lease.
+const DefaultHeartbeat = 60 * time.Second
+
+// jitter is the share by which a heartbeat may come early, so that a fleet does not beat at once.
+const jitter = 0.2
+
+// stateFolder within the data folder.
+const stateFolder = "state"
+
+// Options of an agent.
+type Options struct {
+	// DataDir holds the identity and the state. Required.
+	DataDir string
+	// DockerHost is the engine's address; empty means $DOCKER_HOST, or else the default socket.
+	DockerHost string
+	// Heartbeat is the time between two renewals of the Lease. 0 means DefaultHeartbeat.
+	Heartbeat time.Duration
+	// Version of the agent, as reported.
+	Version string
+	Log     logr.Logger
+}
+
+// UserAgent of an agent's requests.
+func UserAgent(version string) string { return "sirrat-agent/" + version }
+
+// Agent is a running agent.
+type Agent struct {
+	options    Options
+	log        logr.Logger
+	identity   enrol.Identity
+	connection *enrol.Connection
+	client     *control.Client
+	engine     *compose.Engine
+	store      *state.Store
+	reporter   *reporter
+
+	mu      sync.Mutex
+	keys    []envelope.PublicKey
+	workers map[state.Key]*worker
+	start   func(*worker)
+	// beat asks for a heartbeat before its time.
+	beat chan struct{}
+}
+
+// Run runs an agent until ctx ends. Containers are left as they are.
+func Run(ctx context.Context, o Options) error {
+	if o.Heartbeat <= 0 {
+		o.Heartbeat = DefaultHeartbeat
+	}
+	identity, err := enrol.LoadIdentity(o.DataDir)
+	if err != nil {
+		return err
+	}
+	lock, err := disk.Lock(o.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	a, err := newAgent(o, *identity)
+	if err != nil {
+		return err
+	}
+	defer a.engine.Close()
+	return a.run(ctx)
+}
+
+func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
+	a := &Agent{options: o, log: o.Log, identity: identity, workers: map[state.Key]*worker{}, beat: make(chan struct{}, 1)}
+	var err error
+	if a.keys, err = identity.PinnedKeys(); err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(o.DataDir, stateFolder)
+	if a.store, err = state.Open(dir); err != nil {
+		return nil, err
+	}
+	for _, folder := range []string{o.DataDir, dir} {
+		if err := disk.RemoveLeftovers(folder); err != nil {
+			return nil, err
+		}
+	}
+	if a.connection, err = enrol.Connect(identity, UserAgent(o.Version)); err != nil {
+		return nil, err
+	}
+	if a.client, err = control.New(a.connection.Config()); err != nil {
+		return nil, err
+	}
+	if a.engine, err = compose.Connect(o.DockerHost); err != nil {
+		return nil, err
+	}
+	a.reporter = newReporter(identity.Host, a.client, a.log)
+	return a, nil
+}
+
+// run starts a worker for all that is known from disk, then listens to the engine and the control plane.
+func (a *Agent) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	a.start = func(w *worker) { wg.Go(func() { w.run(ctx) }) }
+	a.log.Info("agent started", "host", a.identity.Host, "server", a.identity.Server, "engine", a.engine.Host(), "version", a.options.Version)
+	known, err := a.store.Keys()
+	if err != nil {
+		return err
+	}
+	for _, key := range known {
+		a.worker(key)
+	}
+	wg.Go(func() { a.reporter.run(ctx) })
+	wg.Go(func() { a.followEngine(ctx) })
+	wg.Go(func() { a.heartbeats(ctx) })
+	wg.Go(func() { a.renewals(ctx) })
+	wg.Go(func() { a.pinKeys(ctx) })
+	a.client.WatchRollouts(ctx, a.identity.Host, a.offer, a.withdraw, func(err error) {
+		a.log.Info("control plane does not answer; what runs is kept running", "error", err.Error())
+	})
+	<-ctx.Done()
+	a.log.Info("agent stops; containers stay as they are")
+	return nil
+}
+
+// worker returns the worker of an environment and starts it when it is new.
+func (a *Agent) worker(key state.Key) *worker {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w := a.workers[key]
+	if w == nil {
+		w = newWorker(a, key)
+		a.workers[key] = w
+		a.start(w)
+	}
+	return w
+}
+
+func (a *Agent) offer(rollout *v1alpha1.Rollout) {
+	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).offer(rollout)
+}
+
+func (a *Agent) withdraw(rollout *v1alpha1.Rollout) {
+	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).withdraw(rollout)
+	a.reporter.forget(rollout.UID)
+}
+
+// followEngine wakes the workers whose containers changed.
+func (a *Agent) followEngine(ctx context.Context) {
+	a.engine.Events(ctx, v1alpha1.LabelProject, func(event compose.Event) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for _, w := range a.workers {
+			if event.Project == "" || w.concerns(event.Project) {
+				w.stir()
+			}
+		}
+		if event.Project == "" {
+			a.beatNow() // the engine is there (again), perhaps in another version
+		}
+	}, func(err error) { a.log.Info("engine does not answer", "error", err.Error()) })
+}
+
+// pinnedKeys are the keys that may sign authorizations.
+func (a *Agent) pinnedKeys() []envelope.PublicKey {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.keys
+}
+
+// pinKeys pins the keys when enrolment ended before it could, and says when the control plane names others. The pinned ones
+// are what counts: whoever holds the control plane must not be able to add a key of his own.
+func (a *Agent) pinKeys(ctx context.Context) {
+	for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, time.Minute) {
+		identity := a.connection.Identity()
+		offered, err := a.client.AuthorizationKeys(ctx, identity.Host)
+		switch {
+		case err != nil:
+			a.log.V(1).Info("authorization keys cannot be read", "error", err.Error())
+		case len(identity.AuthorizationKeys) == 0 && len(offered) > 0:
+			identity.AuthorizationKeys = offered
+			keys, err := identity.PinnedKeys()
+			if err == nil {
+				err = a.adopt(identity)
+			}
+			if err != nil {
+				a.log.Error(err, "authorization keys cannot be pinned")
+				break
+			}
+			a.mu.Lock()
+			a.keys = keys
+			for _, w := range a.workers {
+				w.reconsider()
+			}
+			a.mu.Unlock()
+			a.log.Info("authorization keys pinned", "count", len(keys))
+			return
+		case len(offered) > 0:
+			for id, text := range offered {
+				if identity.AuthorizationKeys[id] != text {
+					a.log.Info("the control plane names an authorization key that is not pinned here; it is not trusted", "key", id)
+				}
+			}
+			return
+		}
+		sleep(ctx, wait)
+	}
+}
+
+// adopt saves an identity and uses it from now on.
+func (a *Agent) adopt(identity enrol.Identity) error {
+	if err := identity.Save(a.options.DataDir); err != nil {
+		return err
+	}
+	return a.connection.Replace(identity)
+}
+
+func (a *Agent) beatNow() {
+	select {
+	case a.beat <- struct{}{}:
+	default:
+	}
+}
+
+// heartbeats renews the Lease: at once, then once per period.
+func (a *Agent) heartbeats(ctx context.Context) {
+	info := v1alpha1.AgentInfo{AgentVersion: a.options.Version}
+	fresh := false
+	for ctx.Err() == nil {
+		if !fresh {
+			if engine, err := a.engine.Info(ctx); err == nil {
+				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform
+				info.CPUs, info.MemoryBytes = int32(engine.CPUs), engine.MemoryBytes
+				fresh = true
+			}
+		}
+		wait := a.options.Heartbeat - time.Duration(rand.Float64()*jitter*float64(a.options.Heartbeat))
+		err := a.client.Heartbeat(ctx, a.identity.Host, v1alpha1.AgentUser(a.identity.Host, a.identity.HostUID), a.options.Heartbeat, info, time.Now())
+		if err != nil && ctx.Err() == nil {
+			a.log.Info("heartbeat failed", "error", err.Error())
+			wait = min(wait, 10*time.Second)
+		}
+		select {
+		case <-ctx.Done():
+		case <-a.beat:
+			fresh = false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// renewals has a new certificate issued in time, and tries again with the old one until it expires.
+func (a *Agent) renewals(ctx context.Context) {
+	for ctx.Err() == nil {
+		notBefore, notAfter, err := a.identity.Validity()
+		if err != nil {
+			a.log.Error(err, "certificate cannot be read")
+			return
+		}
+		if !sleepUntil(ctx, enrol.RenewAt(notBefore, notAfter)) {
+			return
+		}
+		retry := max(time.Second, min(time.Hour, notAfter.Sub(notBefore)/50))
+		for ctx.Err() == nil {
+			next, err := enrol.Renew(ctx, a.connection.Identity(), a.client)
+			if err == nil {
+				err = a.adopt(*next)
+			}
+			if err == nil {
+				a.identity.Certificate, a.identity.Key = next.Certificate, next.Key
+				a.log.Info("certificate renewed")
+				break
+			}
+			if errors.Is(err, context.Canceled) {
+				return
+			}
+			a.log.Error(err, "certificate not renewed", "expires", notAfter.UTC().Format(time.RFC3339))
+			sleep(ctx, retry)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// sleepUntil a time of the wall clock, which may jump.
+func sleepUntil(ctx context.Context, t time.Time) bool {
+	for {
+		left := time.Until(t)
+		if left <= 0 {
+			return ctx.Err() == nil
+		}
+		if !sleep(ctx, min(left, time.Hour)) {
+			return false
+		}
+	}
+}
+
+// namesOf is a worker's identity in logs and errors.
+func namesOf(spec v1alpha1.RolloutSpec) string {
+	return fmt.Sprintf("%s/%s release %s (sequence %d)", spec.Project, spec.Environment, spec.Release.Name, spec.Sequence)
+}

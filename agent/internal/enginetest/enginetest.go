@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package enginetest gives the agent's tests a real Docker engine, a registry of their own and images that misbehave on
+// demand. It is imported by tests only.
+package enginetest
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/moby/moby/client"
+)
+
+// Deadline of everything that a test waits for.
+const Deadline = 90 * time.Second
+
+// Prefix of every compose project that tests make.
+const Prefix = "sirrat-agenttest-"
+
+// Engine returns a client of the engine. Without one the test fails, unless it runs with -short, and then is skipped.
+func Engine(t testing.TB) *client.Client {
+	t.Helper()
+	options := []client.Opt{client.FromEnv}
+	c, err := client.New(options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := c.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+		if testing.Short() {
+			t.Skip("no Docker engine answers: ", err)
+		}
+		t.Fatal("these tests need a Docker engine ($DOCKER_HOST or the default socket), or -short: ", err)
+	}
+	return c
+}
+
+// Project returns a name for a compose project and removes all of it, volumes included, when the test is over.
+func Project(t testing.TB, engine *client.Client) string {
+	t.Helper()
+	project := fmt.Sprintf("%s%08x", Prefix, rand.Uint32())
+	t.Cleanup(func() { Remove(t, engine, project) })
+	return project
+}
+
+// Remove removes the containers, networks and volumes of a compose project.
+func Remove(t testing.TB, engine *client.Client, project string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	filters := client.Filters{}.Add("label", "com.docker.compose.project="+project)
+	containers, err := engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, c := range containers.Items {
+		if _, err := engine.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
+			t.Log("remove container: ", err)
+		}
+	}
+	networks, err := engine.NetworkList(ctx, client.NetworkListOptions{Filters: filters})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, n := range networks.Items {
+		if _, err := engine.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil {
+			t.Log("remove network: ", err)
+		}
+	}
+	volumes, err := engine.VolumeList(ctx, client.VolumeListOptions{Filters: filters})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, v := range volumes.Items {
+		if _, err := engine.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{Force: true}); err != nil {
+			t.Log("remove volume: ", err)
+		}
+	}
+}
+
+// Registry is a registry in this process.
+type Registry struct {
+	Host   string
+	engine *client.Client
+	// Requests counts what it was asked for.
+	Requests atomic.Int64
+	// Broken makes it answer 500.
+	Broken atomic.Bool
+	// Slow is a wait before each blob, in nanoseconds.
+	Slow atomic.Int64
+}
+
+// NewRegistry starts a registry on 127.0.0.1, from which engines pull without TLS.
+func NewRegistry(t testing.TB, engine *client.Client) *Registry {
+	t.Helper()
+	r := &Registry{engine: engine}
+	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		if request.Method == http.MethodGet {
+			r.Requests.Add(1)
+			if r.Broken.Load() {
+				w.WriteHeader(http.StatusInternalServerError)
+				return
+			}
+			if strings.Contains(request.URL.Path, "/blobs/") {
+				select {
+				case <-time.After(time.Duration(r.Slow.Load())):
+				case <-request.Context().Done():
+				}
+			}
+		}
+		handler.ServeHTTP(w, request)
+	}))
+	t.Cleanup(server.CloseClientConnections)
+	t.Cleanup(server.Close)
+	r.Host = strings.TrimPrefix(server.URL, "http://")
+	return r
+}
+
+// Image pushes an image of the test application with an environment, and returns it by digest. It is removed from the
+// engine when the test is over.
+func (r *Registry) Image(t testing.TB, repository string, env ...string) string {
+	t.Helper()
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(appLayer(t))), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture = "linux", goarch()
+	file.Config = v1.Config{Entrypoint: []string{"/app"}, Env: slices.Concat(env, []string{fmt.Sprintf("UNIQUE=%x", rand.Uint64())})}
+	if image, err = mutate.ConfigFile(image, file); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := name.ParseReference(r.Host+"/"+repository+":latest", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref, image); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned := ref.Context().Name() + "@" + digest.String()
+	t.Cleanup(func() {
+		_, _ = r.engine.ImageRemove(context.Background(), pinned, client.ImageRemoveOptions{Force: true})
+	})
+	return pinned
+}
+
+// FreePort returns a port of 127.0.0.1 that is free now.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Wait polls check until it returns nil, and fails the test with its last error when Deadline has passed.
+func Wait(t testing.TB, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(Deadline)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("wait for %s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Get returns what a server answers.
+func Get(url string) (string, error) {
+	c := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := c.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	return string(body), err
+}
+
+var app struct {
+	once  sync.Once
+	layer []byte
+	err   error
+}
+
+// appLayer is a layer with the test application, built once per process.
+func appLayer(t testing.TB) []byte {
+	t.Helper()
+	app.once.Do(func() { app.layer, app.err = buildLayer() })
+	if app.err != nil {
+		t.Fatal(app.err)
+	}
+	return app.layer
+}
+
+func goarch() string {
+	out, err := exec.Command("go", "env", "GOARCH").Output()
+	if err != nil {
+		return "amd64"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func buildLayer() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "sirrat-testapp-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "app")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "gitlab.com/dynors/sirrat/agent/internal/testapp")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the test application: %w: %s", err, out)
+	}
+	content, err := os.ReadFile(binary)
+	if err != nil {
+		return nil, err
+	}
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	for _, header := range []*tar.Header{
+		{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o777},
+		{Name: "app", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(content))},
+	} {
+		if err := w.WriteHeader(header); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := w.Write(content); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return layer.Bytes(), nil
+}

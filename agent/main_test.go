@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"github.com/go-logr/zapr"
+	"go.uber.org/zap"
+
+	"gitlab.com/dynors/sirrat/agent"
+	"gitlab.com/dynors/sirrat/config"
+	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
+)
+
+// runVariable makes the test binary an agent of its own process, so that it can be killed.
+const runVariable = "SIRRAT_AGENTTEST_RUN"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(runVariable); dir != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		log, err := zap.NewDevelopment()
+		if err == nil {
+			err = agent.Run(ctx, agent.Options{DataDir: dir, Version: "test", Log: zapr.NewLogger(log)})
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	cptest.Main(m, cptest.Install(config.FS))
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gitlab.com/dynors/sirrat/agent/compose"
+	"gitlab.com/dynors/sirrat/agent/health"
+	"gitlab.com/dynors/sirrat/agent/plan"
+	"gitlab.com/dynors/sirrat/agent/state"
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// observe judges what must run; nil when nothing must or the engine does not answer.
+func (w *worker) observe(ctx context.Context) (*health.Verdict, error) {
+	current := w.disk.Current
+	if current == nil || w.disk.Attempt != nil {
+		return nil, nil
+	}
+	if w.want == nil || w.want.uid != current.UID {
+		want, err := resolve(ctx, *current)
+		if err != nil {
+			return nil, fmt.Errorf("what runs cannot be judged: %w", err)
+		}
+		w.want, w.base = want, nil
+	}
+	containers, err := w.agent.engine.Containers(ctx, current.Spec.ComposeProject)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	if w.base == nil {
+		w.base = health.BaselineOf(containers)
+	}
+	w.base = w.base.Settled(containers, now)
+	verdict := health.Judge(w.want.services, containers, w.base, current.Completed, now)
+	w.live = live{uid: current.UID, verdict: &verdict, message: redact(verdict.Message(), current.Secrets)}
+	w.noteHealth(verdict, now)
+	return &verdict, nil
+}
+
+// noteHealth keeps track of since when it is healthy without a break, and of what healing achieved.
+func (w *worker) noteHealth(verdict health.Verdict, now time.Time) {
+	current := w.disk.Current
+	since := current.HealthySince
+	switch {
+	case verdict.Status != health.Healthy:
+		since = time.Time{}
+	case since.IsZero(), verdict.LastStart.After(since):
+		since = now // something was started in the meantime, perhaps unseen
+	}
+	if verdict.Status != health.Down {
+		w.healing.DownSince = time.Time{}
+	} else if w.healing.DownSince.IsZero() {
+		w.healing.DownSince = now
+	}
+	if w.healing.Count > 0 && verdict.Status == health.Healthy && now.Sub(w.healing.Last) > plan.Calm {
+		w.healing = plan.Healing{}
+	}
+	if since.Equal(current.HealthySince) {
+		return
+	}
+	if since.IsZero() {
+		w.log.Info("not healthy", "release", current.Spec.Release.Name, "message", w.live.message)
+	} else {
+		w.log.Info("healthy", "release", current.Spec.Release.Name)
+		w.concludeGoingBack(current)
+	}
+	current.HealthySince = since
+	w.save() // at worst the streak of health seems longer after a crash than it was, by the time of one write
+}
+
+// concludeGoingBack corrects a failure whose way back failed at first and was healed later.
+func (w *worker) concludeGoingBack(current *state.Deployment) {
+	for i := range w.disk.Failed {
+		f := &w.disk.Failed[i]
+		if f.Reason == v1alpha1.ReasonRollbackFailed && f.Sequence == w.disk.Highest {
+			f.Phase, f.Reason, f.Serving = v1alpha1.RolloutRolledBack, v1alpha1.ReasonUnhealthy, current.Spec.Sequence
+			f.Message = shorten(f.Message + "; " + current.Spec.Release.Name + " serves again")
+		}
+	}
+}
+
+// heal brings back what is down, and nothing else.
+func (w *worker) heal(ctx context.Context, verdict health.Verdict) time.Time {
+	current := w.disk.Current
+	services := verdict.Worst()
+	w.log.Info("healing", "release", current.Spec.Release.Name, "services", services, "why", w.live.message)
+	w.publish() // that it is down
+	target, err := resolve(ctx, *current)
+	if err == nil {
+		limited, cancel := context.WithTimeout(ctx, timeoutOf(current.Spec))
+		err = w.agent.engine.Up(limited, target.project, target.labels, services...)
+		cancel()
+	}
+	if ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) {
+		return time.Time{}
+	}
+	w.healing.Count++
+	w.healing.Last = time.Now()
+	if err != nil {
+		w.log.Info("healing failed", "error", redact(err.Error(), current.Secrets), "next", w.healing.Backoff().String())
+		w.live.message = shorten(redact(fmt.Sprintf("%s; healing failed: %s", w.live.message, err), current.Secrets))
+		return w.healing.Last.Add(w.healing.Backoff())
+	}
+	return time.Now()
+}
+
+// await waits until a deployment is healthy, judging anew at each event of its containers. A newer Rollout ends the wait,
+// since nothing is half done here. attempt says that the progress is that of the Rollout under way.
+func (w *worker) await(ctx context.Context, target *resolved, d state.Deployment, base health.Baseline, attempt bool) (health.Verdict, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	checks := startChecks(ctx, target.checks)
+	deadline := time.Now().Add(timeoutOf(d.Spec))
+	wasHealthy := false
+	for {
+		containers, err := w.agent.engine.Containers(ctx, target.project.Name)
+		if err != nil {
+			return health.Verdict{}, err
+		}
+		now := time.Now()
+		verdict := health.Judge(target.services, containers, base, nil, now)
+		w.live.verdict = &verdict
+		healthy := verdict.Status == health.Healthy
+		if healthy && !wasHealthy {
+			checks.begin(now)
+		}
+		wasHealthy = wasHealthy || healthy
+		message, pending, err := checks.result(now)
+		switch {
+		case healthy && err == nil && !pending:
+			return verdict, nil
+		case verdict.Hopeless():
+			return verdict, &failed{v1alpha1.ReasonUnhealthy, errors.New(verdict.Message()), false}
+		case err != nil:
+			return verdict, &failed{v1alpha1.ReasonUnhealthy, err, false}
+		case !healthy && now.After(deadline):
+			return verdict, &failed{v1alpha1.ReasonUnhealthy, fmt.Errorf("not healthy within %s: %s", timeoutOf(d.Spec), verdict.Message()), false}
+		}
+		if !healthy {
+			message = verdict.Message()
+		}
+		if attempt {
+			w.say(d.UID, redact(message, d.Secrets))
+		}
+		if err := w.pause(ctx, earliest(verdict.NextLook, deadline.Add(time.Millisecond), checks.deadline()), checks.changed); err != nil {
+			return verdict, err
+		}
+	}
+}
+
+// pause waits for an event of the containers, a check's news or a time. A newer Rollout ends it with errInterrupted.
+func (w *worker) pause(ctx context.Context, until time.Time, news <-chan struct{}) error {
+	timer := time.NewTimer(max(time.Millisecond, time.Until(until)))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.stirred:
+			return nil
+		case <-news:
+			return nil
+		case <-timer.C:
+			return nil
+		case <-w.offered:
+			if w.newer(ctx) {
+				return errInterrupted
+			}
+		}
+	}
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"gitlab.com/dynors/sirrat/agent/health"
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// say notes what is being done for a Rollout and reports it.
+func (w *worker) say(uid, message string) {
+	if w.live.uid != uid {
+		w.live = live{uid: uid}
+	}
+	w.live.message = shorten(message)
+	w.publish()
+}
+
+// publish hands the status of every offered Rollout to the reporter, which writes what changed.
+func (w *worker) publish() {
+	w.mu.Lock()
+	rollouts := make([]*v1alpha1.Rollout, 0, len(w.rollouts))
+	for _, rollout := range w.rollouts {
+		rollouts = append(rollouts, rollout)
+	}
+	w.mu.Unlock()
+	for _, rollout := range rollouts {
+		if status, known := w.statusOf(rollout); known {
+			w.agent.reporter.report(rollout, status)
+		}
+	}
+}
+
+// statusOf derives a Rollout's status from the state on disk and what is known of the moment, so that an agent that was
+// killed at any point reports the same as one that was not. known is false while there is nothing to say.
+func (w *worker) statusOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStatus, known bool) {
+	uid := string(rollout.UID)
+	s := v1alpha1.RolloutStatus{ObservedGeneration: rollout.Generation}
+	for _, c := range rollout.Status.Conditions { // times of transitions stay as they were
+		s.Conditions = append(s.Conditions, c)
+	}
+	w.mu.Lock()
+	rejected, isRejected := w.rejected[rollout.UID]
+	w.mu.Unlock()
+	d := w.disk
+	switch {
+	case w.damaged != nil:
+		s.Phase, s.Message = v1alpha1.RolloutPending, "nothing is touched until a person has looked at the server: "+w.damaged.Error()
+		conditions(&s, v1alpha1.ReasonInvalid, moveStalled)
+	case d.Attempt != nil && d.Attempt.UID == uid:
+		s.Phase, s.Timings = d.Attempt.Phase, d.Attempt.Timings
+		s.Message = w.messageFor(uid)
+		if w.live.uid == uid && w.live.verdict != nil {
+			s.Services = serviceStates(*w.live.verdict)
+		}
+		conditions(&s, v1alpha1.ReasonProgressing, moveOn)
+	case d.FailureOf(uid) != nil:
+		f := d.FailureOf(uid)
+		s.Phase, s.Message, s.Services, s.LastLogs = f.Phase, f.Message, f.Services, f.Logs
+		s.ServingSequence, s.Timings = f.Serving, f.Timings
+		reason := f.Reason
+		if f.Phase == v1alpha1.RolloutRolledBack {
+			reason = v1alpha1.ReasonRolledBack
+		}
+		conditions(&s, reason, moveStalled)
+	case d.Current != nil && d.Current.UID == uid:
+		w.servingStatus(&s)
+	case isRejected:
+		s.Phase, s.Message = v1alpha1.RolloutRejected, shorten(rejected.message)
+		conditions(&s, rejected.reason, moveStalled)
+	case rollout.Spec.Sequence < d.Highest && rollout.Spec.ProjectUID == d.ProjectUID, slices.Contains(d.Retired, rollout.Spec.ProjectUID):
+		s.Phase, s.Message = v1alpha1.RolloutSuperseded, fmt.Sprintf("sequence %d took its place", d.Highest)
+		s.Timings = rollout.Status.Timings
+		conditions(&s, v1alpha1.ReasonSuperseded, moveDone)
+	case w.live.uid == uid:
+		s.Phase, s.Message = v1alpha1.RolloutVerifying, w.live.message
+		if s.Message != "" {
+			s.Phase = v1alpha1.RolloutPending
+		}
+		conditions(&s, v1alpha1.ReasonPending, moveOn)
+	default:
+		return s, false
+	}
+	return s, true
+}
+
+// servingStatus is the status of the Rollout that is committed.
+func (w *worker) servingStatus(s *v1alpha1.RolloutStatus) {
+	current := w.disk.Current
+	s.Timings = current.Timings
+	s.Phase = v1alpha1.RolloutHealthy
+	if current.HealthySince.IsZero() {
+		s.Phase = v1alpha1.RolloutUnhealthy
+		s.Message = w.messageFor(current.UID)
+		conditions(s, v1alpha1.ReasonUnhealthy, moveOn)
+	} else {
+		since := metav1.NewTime(current.HealthySince.UTC().Truncate(time.Second))
+		s.HealthySince = &since
+		conditions(s, v1alpha1.ReasonHealthy, moveReady)
+	}
+	if w.live.uid == current.UID && w.live.verdict != nil {
+		s.Services = serviceStates(*w.live.verdict)
+	}
+}
+
+func (w *worker) messageFor(uid string) string {
+	if w.live.uid == uid {
+		return w.live.message
+	}
+	return ""
+}
+
+// movement is how a Rollout moves, in the terms of kstatus.
+type movement int
+
+const (
+	moveOn      movement = iota // by itself
+	moveStalled                 // not before somebody acts
+	moveReady                   // arrived
+	moveDone                    // of no concern any more
+)
+
+// conditions sets all of a Rollout's conditions; the message is the status' own.
+func conditions(s *v1alpha1.RolloutStatus, reason string, m movement) {
+	message := s.Message
+	if message == "" {
+		message = map[movement]string{moveOn: "in progress", moveReady: "all services are healthy"}[m]
+	}
+	if m == moveOn && s.Phase != v1alpha1.RolloutUnhealthy {
+		message = s.Phase // progress in words is the status' message: a condition need not follow every percent
+	}
+	set := func(kind string, on bool) {
+		value := metav1.ConditionFalse
+		if on {
+			value = metav1.ConditionTrue
+		}
+		meta.SetStatusCondition(&s.Conditions, metav1.Condition{
+			Type: kind, Status: value, Reason: reason, Message: message, ObservedGeneration: s.ObservedGeneration,
+		})
+	}
+	set(v1alpha1.ConditionReady, m == moveReady)
+	set(v1alpha1.ConditionReconciling, m == moveOn)
+	set(v1alpha1.ConditionStalled, m == moveStalled)
+}
+
+// serviceStates is a verdict as the API shows it.
+func serviceStates(v health.Verdict) []v1alpha1.ServiceState {
+	states := make([]v1alpha1.ServiceState, 0, len(v.Services))
+	for _, s := range v.Services {
+		state := v1alpha1.ServiceState{
+			Name: s.Name, Running: fmt.Sprintf("%d/%d", s.Running, s.Wanted), Health: s.Check, Image: s.Image,
+		}
+		if s.Status >= health.Unhealthy {
+			state.Message = shorten(s.Message)
+		}
+		if s.Completed {
+			state.Message = "completed"
+		}
+		states = append(states, state)
+	}
+	return states
+}

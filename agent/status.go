@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gitlab.com/dynors/sirrat/agent/enrol"
+	"gitlab.com/dynors/sirrat/agent/state"
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// PhaseDamaged is shown for an environment whose state file cannot be trusted.
+const PhaseDamaged = "Damaged"
+
+// Status is what an agent knows, read from its disk; the agent need not run.
+type Status struct {
+	// Server and Host that this server has joined; empty before.
+	Server string `json:"server,omitempty"`
+	Host   string `json:"host,omitempty"`
+	// CertificateUntil is the end of the certificate.
+	CertificateUntil *time.Time `json:"certificateUntil,omitempty"`
+	// Environments in the order of their names.
+	Environments []EnvironmentStatus `json:"environments"`
+}
+
+// EnvironmentStatus is one row of the status: what happened last in an environment.
+type EnvironmentStatus struct {
+	Project     string `json:"project"`
+	Environment string `json:"environment"`
+	Release     string `json:"release,omitempty"`
+	Version     string `json:"version,omitempty"`
+	Sequence    int64  `json:"sequence,omitempty"`
+	// Phase of a Rollout, or Damaged.
+	Phase string `json:"phase"`
+	// Since when it is in that phase.
+	Since *time.Time `json:"since,omitempty"`
+	// Serving is the release that serves, where that is another one.
+	Serving string `json:"serving,omitempty"`
+	Message string `json:"message,omitempty"`
+}
+
+// ReadStatus reads what the agent of a data folder knows.
+func ReadStatus(dataDir string) (*Status, error) {
+	s := &Status{Environments: []EnvironmentStatus{}}
+	identity, err := enrol.LoadIdentity(dataDir)
+	switch {
+	case errors.Is(err, enrol.ErrNotEnrolled):
+	case err != nil:
+		return nil, err
+	default:
+		s.Server, s.Host = identity.Server, identity.Host
+		if _, until, err := identity.Validity(); err == nil {
+			s.CertificateUntil = &until
+		}
+	}
+	dir := filepath.Join(dataDir, stateFolder)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	store, err := state.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := store.Keys()
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		s.Environments = append(s.Environments, environmentStatus(store, key))
+	}
+	return s, nil
+}
+
+func environmentStatus(store *state.Store, key state.Key) EnvironmentStatus {
+	row := EnvironmentStatus{Project: key.Project, Environment: key.Environment}
+	e, err := store.Load(key)
+	if err != nil {
+		row.Phase, row.Message = PhaseDamaged, err.Error()
+		return row
+	}
+	if current := e.Current; current != nil {
+		row.Phase, row.Message = v1alpha1.RolloutUnhealthy, ""
+		if !current.HealthySince.IsZero() {
+			row.Phase, row.Since = v1alpha1.RolloutHealthy, &current.HealthySince
+		}
+		row.of(current.Spec)
+	}
+	if n := len(e.Failed); n > 0 && e.Failed[n-1].Sequence == e.Highest {
+		last := e.Failed[n-1]
+		row.Serving = row.Release
+		row.Release, row.Version, row.Sequence = last.Release, "", last.Sequence
+		row.Phase, row.Since, row.Message = last.Phase, &last.At, last.Message
+	}
+	if attempt := e.Attempt; attempt != nil {
+		row.Serving = row.Release
+		row.of(attempt.Spec)
+		row.Phase, row.Message = attempt.Phase, ""
+		if n := len(attempt.Timings); n > 0 {
+			row.Since = &attempt.Timings[n-1].Started.Time
+		}
+		if attempt.Failure != nil {
+			row.Message = attempt.Failure.Message + "; going back"
+		}
+	}
+	if row.Phase == "" {
+		row.Phase = v1alpha1.RolloutPending
+	}
+	return row
+}
+
+func (row *EnvironmentStatus) of(spec v1alpha1.RolloutSpec) {
+	row.Release, row.Version, row.Sequence = spec.Release.Name, spec.Release.Version, spec.Sequence
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+
+	"gitlab.com/dynors/sirrat/agent/compose"
+	"gitlab.com/dynors/sirrat/agent/health"
+	"gitlab.com/dynors/sirrat/agent/plan"
+	"gitlab.com/dynors/sirrat/agent/state"
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// retryAfter is the wait after something that is not the fault of a rollout: the disk, or the engine's API.
+const retryAfter = 5 * time.Second
+
+// worker carries out the Rollouts of one environment of one project, one at a time.
+type worker struct {
+	agent *Agent
+	key   state.Key
+	log   logr.Logger
+	// offered and stirred hold at most one wake-up each: from the control plane, and from the engine.
+	offered chan struct{}
+	stirred chan struct{}
+
+	mu sync.Mutex
+	// rollouts that the control plane offers, by uid, and those among them that were refused.
+	rollouts map[types.UID]*v1alpha1.Rollout
+	rejected map[types.UID]rejection
+	// project is the name of the compose project whose events concern this worker.
+	project map[string]bool
+
+	// The rest belongs to the worker's goroutine.
+	disk    *state.Environment
+	damaged error
+	live    live
+	// want is what must run, resolved once per deployment.
+	want    *resolved
+	base    health.Baseline
+	healing plan.Healing
+	trouble time.Time
+}
+
+// live is what is known of the present moment and not worth keeping.
+type live struct {
+	// uid of the Rollout that message is about.
+	uid     string
+	message string
+	verdict *health.Verdict
+}
+
+// rejection is why a Rollout was refused.
+type rejection struct{ reason, message string }
+
+func newWorker(a *Agent, key state.Key) *worker {
+	return &worker{
+		agent: a, key: key, log: a.log.WithValues("project", key.Project, "environment", key.Environment),
+		offered: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
+		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, project: map[string]bool{},
+	}
+}
+
+func (w *worker) offer(rollout *v1alpha1.Rollout) {
+	w.mu.Lock()
+	known := w.rollouts[rollout.UID]
+	w.rollouts[rollout.UID] = rollout
+	w.mu.Unlock()
+	if known == nil { // a spec never changes; a change of status is our own
+		poke(w.offered)
+	}
+}
+
+func (w *worker) withdraw(rollout *v1alpha1.Rollout) {
+	w.mu.Lock()
+	delete(w.rollouts, rollout.UID)
+	delete(w.rejected, rollout.UID)
+	w.mu.Unlock()
+	poke(w.offered)
+}
+
+// reconsider forgets refusals, because other keys are trusted now.
+func (w *worker) reconsider() {
+	w.mu.Lock()
+	clear(w.rejected)
+	w.mu.Unlock()
+	poke(w.offered)
+}
+
+func (w *worker) stir() { poke(w.stirred) }
+
+// concerns says whether events of a compose project concern this worker.
+func (w *worker) concerns(project string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.project[project]
+}
+
+func (w *worker) follow(project string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.project[project] = true
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// run decides and acts until ctx ends.
+func (w *worker) run(ctx context.Context) {
+	w.load()
+	for ctx.Err() == nil {
+		at := w.step(ctx)
+		w.publish()
+		var timer <-chan time.Time
+		if !at.IsZero() {
+			timer = time.After(time.Until(at))
+		}
+		select {
+		case <-ctx.Done():
+		case <-w.offered:
+		case <-w.stirred:
+		case <-timer:
+		}
+	}
+}
+
+func (w *worker) load() {
+	w.disk, w.damaged = w.agent.store.Load(w.key)
+	if w.damaged != nil {
+		w.log.Error(w.damaged, "nothing of this environment is touched until a person has looked; remove the file to begin anew")
+		w.disk = &state.Environment{Project: w.key.Project, Environment: w.key.Environment}
+		return
+	}
+	for _, d := range []*state.Deployment{w.disk.Current, w.disk.LastGood} {
+		if d != nil {
+			w.follow(d.Spec.ComposeProject)
+		}
+	}
+	if w.disk.Attempt != nil {
+		w.follow(w.disk.Attempt.Spec.ComposeProject)
+	}
+}
+
+// step decides and acts once, and returns when to do so again without an event; zero for never.
+func (w *worker) step(ctx context.Context) time.Time {
+	rollout, offer := w.best(ctx)
+	verdict, err := w.observe(ctx)
+	if err != nil && ctx.Err() == nil {
+		w.log.Info("containers cannot be observed", "error", err.Error())
+		if !errors.Is(err, compose.ErrUnreachable) {
+			w.trouble = time.Now().Add(retryAfter)
+		}
+	}
+	in := plan.Input{
+		Now: time.Now(), Damaged: w.damaged != nil, Offer: offer, Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing,
+	}
+	if attempt := w.disk.Attempt; attempt != nil {
+		in.Attempt = plan.UnderWay
+		if attempt.Failure != nil {
+			in.Attempt = plan.Failed
+		}
+	}
+	decision := plan.Next(in)
+	w.log.V(1).Info("next", "action", decision.Action.String(), "reason", decision.Reason)
+	var again time.Time
+	switch decision.Action {
+	case plan.Rest:
+		again = earliest(decision.At, w.trouble)
+	case plan.Deploy:
+		again = w.deploy(ctx, rollout)
+	case plan.Resume:
+		again = w.resume(ctx)
+	case plan.GoBack:
+		again = w.goBack(ctx)
+	case plan.Heal:
+		again = w.heal(ctx, *verdict)
+	}
+	w.trouble = time.Time{}
+	return again
+}
+
+// best is the newest authorised Rollout that is offered, and how it relates to what is on disk.
+func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
+	if w.damaged != nil {
+		return nil, plan.NoOffer
+	}
+	older := plan.NoOffer
+	for _, rollout := range w.candidates() {
+		uid := string(rollout.UID)
+		spec := rollout.Spec
+		d := w.disk
+		sameProject := d.ProjectUID == "" || spec.ProjectUID == d.ProjectUID
+		switch {
+		case d.FailureOf(uid) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid:
+			return rollout, plan.Known
+		case sameProject && spec.Sequence < d.Highest, slices.Contains(d.Retired, spec.ProjectUID):
+			older = plan.Older
+		case w.isRejected(rollout.UID):
+		default:
+			if err := w.verify(ctx, spec, false); err != nil {
+				w.reject(rollout, rejection{v1alpha1.ReasonAuthorizationInvalid, err.Error()})
+				continue
+			}
+			return rollout, plan.New
+		}
+	}
+	return nil, older
+}
+
+// candidates are the offered Rollouts, those of another project of the same name first, then by falling sequence.
+func (w *worker) candidates() []*v1alpha1.Rollout {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []*v1alpha1.Rollout
+	for _, rollout := range w.rollouts {
+		if rollout.DeletionTimestamp == nil {
+			list = append(list, rollout)
+		}
+	}
+	known := func(r *v1alpha1.Rollout) int {
+		if r.Spec.ProjectUID == w.disk.ProjectUID {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(list, func(a, b *v1alpha1.Rollout) int {
+		return cmp.Or(cmp.Compare(known(a), known(b)), cmp.Compare(b.Spec.Sequence, a.Spec.Sequence), cmp.Compare(a.UID, b.UID))
+	})
+	return list
+}
+
+func (w *worker) isRejected(uid types.UID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, found := w.rejected[uid]
+	return found
+}
+
+func (w *worker) reject(rollout *v1alpha1.Rollout, r rejection) {
+	w.mu.Lock()
+	w.rejected[rollout.UID] = r
+	w.mu.Unlock()
+	w.log.Info("rollout refused", "rollout", rollout.Name, "reason", r.reason, "message", r.message)
+}
+
+// save writes the state. When the disk refuses, nothing may go on as if it had been written.
+func (w *worker) save() error {
+	if err := w.agent.store.Save(w.disk); err != nil {
+		w.log.Error(err, "state cannot be saved")
+		return err
+	}
+	return nil
+}
+
+func earliest(times ...time.Time) time.Time {
+	var first time.Time
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
+}

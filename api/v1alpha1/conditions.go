@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Condition types. Every kind carries Ready; kinds that move also carry Reconciling (still on its way, nothing to do) and
+// Stalled (somebody must act), in the sense of kstatus (sigs.k8s.io/cli-utils).
+const (
+	// ConditionReady is True when the object has reached what it is for:
+	// a Project is usable; an Environment's declaration is usable; a QualityGate's criteria are valid; a CIResult is
+	// counted; a Release is healthy in the last environment of the bridge; a PV is signed and accepted; a Host's agent
+	// answers; a Rollout is healthy.
+	ConditionReady = "Ready"
+	// ConditionReconciling is True while progress is made without anybody's help.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when nothing will move until somebody acts; the message says who and how.
+	ConditionStalled = "Stalled"
+
+	// ConditionFrozen is True on a Release whose images are all pinned to digests.
+	ConditionFrozen = "Frozen"
+	// ConditionApprovalsGuarded is False on a Release when the admission policy that protects approvals is missing:
+	// then no approval is honoured.
+	ConditionApprovalsGuarded = "ApprovalsGuarded"
+	// ConditionEnrolled is True on a Host whose agent holds a certificate.
+	ConditionEnrolled = "Enrolled"
+)
+
+// Reasons of conditions.
+const (
+	ReasonReady       = "Ready"
+	ReasonProgressing = "Progressing"
+	ReasonInvalid     = "Invalid"
+	ReasonMissing     = "Missing"
+	ReasonTerminating = "Terminating"
+	// ReasonNamespaceTaken: a namespace of the wanted name exists and is not the object's to use.
+	ReasonNamespaceTaken = "NamespaceTaken"
+
+	// Releases
+	ReasonCrossed         = "Crossed"         // healthy in the last environment
+	ReasonCrossing        = "Crossing"        // on its way, nothing to do
+	ReasonWaiting         = "Waiting"         // waits for somebody or something that a gate names
+	ReasonRefused         = "Refused"         // a gate refused it: a new commit is needed
+	ReasonRejected        = "Rejected"        // a person rejected it
+	ReasonRolledBack      = "RolledBack"      // failed on a server, the previous version serves
+	ReasonSuperseded      = "Superseded"      // a newer release took its place
+	ReasonResolved        = "Resolved"        // all images have digests
+	ReasonImageNotFound   = "ImageNotFound"   // a tag or digest is not in the registry
+	ReasonRegistryError   = "RegistryError"   // the registry did not answer as it should
+	ReasonComposeInvalid  = "ComposeInvalid"  // a compose file cannot be used
+	ReasonPolicyPresent   = "PolicyPresent"   // approvals are protected by admission
+	ReasonPolicyMissing   = "PolicyMissing"   // admission policy or binding absent or altered
+	ReasonProjectNotReady = "ProjectNotReady" // the Project is missing or not usable
+
+	// CIResults
+	ReasonCounted  = "Counted"  // part of its Release's evidence
+	ReasonReplaced = "Replaced" // a newer run of the same type counts instead
+	ReasonAwaiting = "Awaiting" // no Release for its commit yet
+
+	// PVs
+	ReasonAwaitingSignature = "AwaitingSignature"
+	ReasonAccepted          = "Accepted"
+	ReasonAcceptedReserved  = "AcceptedWithReservations"
+	ReasonPVRefused         = "RefusedByClient"
+	ReasonBadSignature      = "BadSignature"
+
+	// Hosts
+	ReasonAwaitingAgent  = "AwaitingAgent"  // never joined
+	ReasonHeartbeat      = "Heartbeat"      // heard of recently
+	ReasonHeartbeatLost  = "HeartbeatLost"  // not heard of for three intervals
+	ReasonEnrolled       = "Enrolled"       // certificate issued
+	ReasonNoMatchingHost = "NoMatchingHost" // Environment: no Host carries the labels and may run the project
+	ReasonExternal       = "External"       // Environment: deployed by a pipeline, no agent
+
+	// Rollouts, written by agents
+	ReasonPending              = "Pending"
+	ReasonHealthy              = "Healthy"
+	ReasonUnhealthy            = "Unhealthy"
+	ReasonAuthorizationInvalid = "AuthorizationInvalid"
+	ReasonPullFailed           = "PullFailed"
+	ReasonStartFailed          = "StartFailed"
+	ReasonRollbackFailed       = "RollbackFailed"
+)

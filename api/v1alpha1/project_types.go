@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TemplateDynors is the built-in template: the bridge ci → qa → client → production.
+const TemplateDynors = "dynors"
+
+// Project is one product of the software house, delivered to one client. It owns a namespace of the same name, in which
+// its environments, gates, releases, results and PVs live. Its name is the SIRRAT_PROJECT_ID of its pipelines.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=projects,scope=Cluster,shortName=proj,categories=sirrat
+// +kubebuilder:printcolumn:name="Client",type=string,JSONPath=`.spec.client.name`
+// +kubebuilder:printcolumn:name="Karma",type=integer,JSONPath=`.status.karma`
+// +kubebuilder:printcolumn:name="Level",type=string,JSONPath=`.status.level`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",message="a project's name is also its namespace: at most 40 characters of a-z, 0-9 and '-'"
+// +kubebuilder:validation:XValidation:rule="!self.metadata.name.startsWith('kube-') && !self.metadata.name.startsWith('host-') && !(self.metadata.name in ['default', 'sirrat-system'])",message="this name belongs to the cluster or to hosts: choose another"
+type Project struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// What the project delivers, to whom, and who may do what.
+	Spec ProjectSpec `json:"spec"`
+	// What the controllers observed. Written by the controllers alone.
+	Status ProjectStatus `json:"status,omitempty"`
+}
+
+// ProjectSpec declares a product and its people.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.images) && size(self.images) > 0) || (has(self.maven) && size(self.maven) > 0)",message="declare at least one image (an application) or one Maven coordinate (a module)"
+type ProjectSpec struct {
+	// Name shown to people. Default: the object's name.
+	// +optional
+	// +kubebuilder:validation:MaxLength=120
+	DisplayName string `json:"displayName,omitempty"`
+
+	// Template that creates environments and gates once: "dynors" for the bridge ci → qa → client → production, "" (the
+	// default) for none. What the template made may be edited; it is not written again while it exists.
+	// +optional
+	// +kubebuilder:validation:Enum="";dynors
+	Template string `json:"template,omitempty"`
+
+	// Images that each release of the project consists of. Required for applications; modules (Maven) have none.
+	// +optional
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=map
+	// +listMapKey=name
+	Images []ProjectImage `json:"images,omitempty"`
+
+	// Maven coordinates group:artifact of a module project. Default: none.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:Pattern=`^[A-Za-z0-9_.\-]+:[A-Za-z0-9_.\-]+$`
+	// +kubebuilder:validation:items:MaxLength=200
+	Maven []string `json:"maven,omitempty"`
+
+	// The customer who accepts releases and owns the production server.
+	// +optional
+	Client Client `json:"client,omitzero"`
+
+	// People by role, bound to the ClusterRoles sirrat-<role> in the project's namespace.
+	// +optional
+	Members Members `json:"members,omitzero"`
+
+	// Weights of karma. Each has the default of the standard scale (works 50, crossing 50).
+	// +optional
+	// +kubebuilder:default={}
+	Karma KarmaPolicy `json:"karma,omitzero"`
+
+	// How much history is kept.
+	// +optional
+	// +kubebuilder:default={}
+	Retention Retention `json:"retention,omitzero"`
+
+	// Secret of type kubernetes.io/dockerconfigjson in the project's namespace with which images are resolved, tagged and
+	// pulled. Delivered to the hosts that run the project. Default: none, anonymous access.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	RegistrySecretRef string `json:"registrySecretRef,omitempty"`
+}
+
+// ProjectImage maps a short name to a repository.
+type ProjectImage struct {
+	// Short name, unique in the project. Example: backend.
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+	// Repository without tag or digest. Example: registry.gitlab.com/dynors/supergest/backend.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]+([._\-][a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)*$`
+	Repository string `json:"repository"`
+}
+
+// Client is the customer side (MOA).
+type Client struct {
+	// Legal name, as printed in the PV.
+	// +optional
+	// +kubebuilder:validation:MaxLength=200
+	Name string `json:"name,omitempty"`
+	// People who may sign for the client.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	Signatories []Signatory `json:"signatories,omitempty"`
+	// Public keys with which the client signs PVs: PEM (PKIX), ed25519 or ECDSA P-256. No key, no valid signature.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=4096
+	PublicKeys []string `json:"publicKeys,omitempty"`
+	// Language of the PV: fr (default) or en.
+	// +optional
+	// +kubebuilder:default=fr
+	// +kubebuilder:validation:Enum=fr;en
+	Language string `json:"language,omitempty"`
+}
+
+// Signatory is a person who signs PVs.
+type Signatory struct {
+	// Full name.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=200
+	Name string `json:"name"`
+	// E-mail address.
+	// +optional
+	// +kubebuilder:validation:MaxLength=254
+	Email string `json:"email,omitempty"`
+}
+
+// Members lists user names of the cluster by role; "group:<name>" binds a group. A person may hold several roles.
+type Members struct {
+	// Read, create releases, annotate nothing that approves.
+	// +optional
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=253
+	Developer []string `json:"developer,omitempty"`
+	// Approve and reject at the gates qa and client.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	QA []string `json:"qa,omitempty"`
+	// Approve and reject at every gate.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	CTO []string `json:"cto,omitempty"`
+	// Read only.
+	// +optional
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=253
+	Viewer []string `json:"viewer,omitempty"`
+}
+
+// KarmaPolicy holds the weights of karma, in points. works = tests + coverage + scan; karma = works + crossing − losses,
+// clamped to 0–100.
+type KarmaPolicy struct {
+	// Points for all tests passed. Default 20.
+	// +optional
+	// +kubebuilder:default=20
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=50
+	Tests int32 `json:"tests"`
+	// Points for coverage at or above coverageTarget. Default 15.
+	// +optional
+	// +kubebuilder:default=15
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=50
+	Coverage int32 `json:"coverage"`
+	// Coverage in percent that earns all points. Default 80.
+	// +optional
+	// +kubebuilder:default=80
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	CoverageTarget int32 `json:"coverageTarget"`
+	// Points for a scan without findings; a critical finding earns 0. Default 15.
+	// +optional
+	// +kubebuilder:default=15
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=50
+	Scan int32 `json:"scan"`
+	// Points lost per high finding. Default 3.
+	// +optional
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=50
+	PerHigh int32 `json:"perHigh"`
+	// Points lost per medium finding. Default 1.
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=50
+	PerMedium int32 `json:"perMedium"`
+	// Points for being healthy in production. Default 50.
+	// +optional
+	// +kubebuilder:default=50
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	Crossing int32 `json:"crossing"`
+	// Points lost, beyond the crossing, for a rollback in production. Default 10.
+	// +optional
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	RolledBack int32 `json:"rolledBack"`
+	// Points lost per PV that the client refused. Default 10.
+	// +optional
+	// +kubebuilder:default=10
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	PVRefused int32 `json:"pvRefused"`
+	// Points lost per gate opened by break-glass. Default 20.
+	// +optional
+	// +kubebuilder:default=20
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	BreakGlass int32 `json:"breakGlass"`
+}
+
+// Retention bounds history.
+type Retention struct {
+	// Releases kept per project, newest first; releases that run anywhere are always kept. Default 50.
+	// +optional
+	// +kubebuilder:default=50
+	// +kubebuilder:validation:Minimum=5
+	// +kubebuilder:validation:Maximum=1000
+	Releases int32 `json:"releases"`
+}
+
+// ProjectStatus is what the controllers know of a project.
+type ProjectStatus struct {
+	// Generation of the spec that this status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Weighted mean of the karma of the last ten releases, the newest weighing most. 0–100.
+	// +optional
+	Karma int32 `json:"karma,omitempty"`
+	// Level of the karma: Damné, Pécheur, Repenti, Pieux, Saint or Code Divin.
+	// +optional
+	Level string `json:"level,omitempty"`
+	// Current release of each environment.
+	// +optional
+	// +listType=map
+	// +listMapKey=environment
+	Current []CurrentRelease `json:"current,omitempty"`
+	// Ready, with the reason when not.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// CurrentRelease names what runs in an environment.
+type CurrentRelease struct {
+	// Environment's name.
+	Environment string `json:"environment"`
+	// Release's name.
+	Release string `json:"release"`
+	// Version of the release, if it has one.
+	// +optional
+	Version string `json:"version,omitempty"`
+}
+
+// ProjectList is a list of Projects.
+//
+// +kubebuilder:object:root=true
+type ProjectList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Project `json:"items"`
+}

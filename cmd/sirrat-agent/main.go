@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command sirrat-agent makes a server with a Docker engine a host of SIRRAT. It is wiring only: package agent does the work.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/zapr"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/term"
+	"k8s.io/klog/v2"
+
+	"gitlab.com/dynors/sirrat/agent"
+)
+
+// version is set at build time with -ldflags "-X main.version=v1.2.3".
+var version = ""
+
+// Memory: the agent mostly waits, so little garbage is worth more than a few milliseconds of processor time.
+const (
+	gcPercent   = 40
+	memoryLimit = 64 << 20 // soft
+)
+
+func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(1)
+	}
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// settings are the flags that several commands share.
+type settings struct {
+	dataDir    string
+	dockerHost string
+	logLevel   string
+}
+
+func command() *cobra.Command {
+	s := &settings{}
+	root := &cobra.Command{
+		Use:   "sirrat-agent",
+		Short: "Deploys on this server what SIRRAT has authorised, and nothing else",
+		Long: `sirrat-agent runs on a server with a Docker engine. It asks the control plane what to run, checks that it was authorised,
+pulls the images by digest, starts them with Docker Compose, judges their health, goes back when they fail, and keeps
+running what runs, with or without the control plane. The server needs no open port.`,
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVar(&s.dataDir, "data-dir", "/var/lib/sirrat-agent", "folder of the agent's identity and state")
+	root.PersistentFlags().StringVar(&s.dockerHost, "docker-host", "", "address of the Docker engine (default $DOCKER_HOST, or else the default socket)")
+	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), buildVersion()) },
+	})
+	return root
+}
+
+func joinCommand(s *settings) *cobra.Command {
+	var o agent.JoinOptions
+	cmd := &cobra.Command{
+		Use:   "join SERVER",
+		Short: "Make this server a host, with the command that `kubectl sirrat host add` printed",
+		Long: `join finds the control plane's CA by the hash of its key, has a certificate issued for a key that never leaves this server,
+and pins the keys that may sign deployments. Nothing secret is sent before the CA is known to be the right one. Joining
+again does nothing.`,
+		Example: `  sirrat-agent join https://sirrat.example:6443 --token abcdef.0123456789abcdef \
+    --ca-hash sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Server, o.DataDir, o.DockerHost, o.UserAgent = args[0], s.dataDir, s.dockerHost, agent.UserAgent(buildVersion())
+			return agent.Join(cmd.Context(), o, func(format string, args ...any) {
+				fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&o.Token, "token", "", "one-time token of this host")
+	cmd.Flags().StringVar(&o.CAHash, "ca-hash", "", "sha256:<hex> of the CA's public key (SubjectPublicKeyInfo)")
+	cmd.Flags().StringVar(&o.CAFile, "ca-file", "", "file of the CA (PEM), instead of --ca-hash")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "join again, forgetting the identity that this server has")
+	cobra.CheckErr(cmd.MarkFlagRequired("token"))
+	return cmd
+}
+
+func runCommand(s *settings) *cobra.Command {
+	var heartbeat time.Duration
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent until it is told to stop; containers stay as they are",
+		Example: `  sirrat-agent run
+  sirrat-agent run --data-dir ./agent --docker-host unix:///run/user/1000/docker.sock --log-level debug`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := logger(s.logLevel)
+			if err != nil {
+				return err
+			}
+			klog.SetLogger(log.WithName("client").V(1))
+			return agent.Run(cmd.Context(), agent.Options{
+				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, Version: buildVersion(), Log: log,
+			})
+		},
+	}
+	cmd.Flags().DurationVar(&heartbeat, "heartbeat", agent.DefaultHeartbeat, "time between two signs of life")
+	cmd.Flags().StringVar(&s.logLevel, "log-level", "info", "debug, info or error")
+	return cmd
+}
+
+// logger writes to standard error: JSON for collectors, readable lines on a terminal.
+func logger(level string) (logr.Logger, error) {
+	var at zapcore.Level
+	if err := at.UnmarshalText([]byte(level)); err != nil {
+		return logr.Discard(), fmt.Errorf("--log-level %q: use debug, info or error", level)
+	}
+	config := zap.NewProductionEncoderConfig()
+	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	config.EncodeDuration = zapcore.StringDurationEncoder
+	encoder := zapcore.NewJSONEncoder(config)
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		config.EncodeTime = zapcore.TimeEncoderOfLayout(time.TimeOnly)
+		config.EncodeLevel = zapcore.CapitalColorLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(config)
+	}
+	return zapr.NewLogger(zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), at))), nil
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/composefile"
+	"gitlab.com/dynors/sirrat/internal/envelope"
+	"gitlab.com/dynors/sirrat/internal/registry"
+)
+
+// resolver is what freezing needs of a registry.
+type resolver interface {
+	Resolve(ctx context.Context, ref string) (digest string, err error)
+}
+
+// material is everything of one environment that a bundle is made of, read from the API.
+type material struct {
+	compose string
+	// values are the Environment's values and, over them, the keys of its Secrets.
+	values map[string]string
+	// secrets are the Secrets' contents by name.
+	secrets map[string]map[string][]byte
+}
+
+// userError is a problem that a user must mend; its text is shown to users.
+type userError struct{ text string }
+
+func (e userError) Error() string { return e.text }
+
+func userErrorf(format string, args ...any) error { return userError{fmt.Sprintf(format, args...)} }
+
+// readMaterial reads an environment's compose file, values and secrets for a release.
+func readMaterial(ctx context.Context, reader client.Reader, env v1alpha1.Environment, r *v1alpha1.Release) (material, error) {
+	m := material{values: maps.Clone(env.Spec.Values), secrets: map[string]map[string][]byte{}}
+	if m.values == nil {
+		m.values = map[string]string{}
+	}
+	compose, err := readCompose(ctx, reader, env, r)
+	if err != nil {
+		return material{}, err
+	}
+	m.compose = compose
+	for _, name := range env.Spec.SecretRefs {
+		var s corev1.Secret
+		if err := reader.Get(ctx, client.ObjectKey{Namespace: env.Namespace, Name: name}, &s); err != nil {
+			if apierrors.IsNotFound(err) {
+				return material{}, userErrorf("Secret %s (spec.secretRefs) does not exist", name)
+			}
+			return material{}, fmt.Errorf("read secret %s: %w", name, err)
+		}
+		m.secrets[name] = s.Data
+		for k, v := range s.Data {
+			m.values[k] = string(v)
+		}
+	}
+	return m, nil
+}
+
+func readCompose(ctx context.Context, reader client.Reader, env v1alpha1.Environment, r *v1alpha1.Release) (string, error) {
+	if text := string(r.Spec.Compose[env.Name]); text != "" {
+		return text, nil
+	}
+	if env.Spec.Compose.Inline != "" {
+		return env.Spec.Compose.Inline, nil
+	}
+	ref := env.Spec.Compose.ConfigMapKeyRef
+	if ref == nil {
+		if env.Spec.Hosts == nil {
+			return "", nil // deployed by a pipeline: it has its own compose file
+		}
+		return "", userErrorf("no compose file: set spec.compose.inline or spec.compose.configMapKeyRef of Environment %s", env.Name)
+	}
+	var cm corev1.ConfigMap
+	if err := reader.Get(ctx, client.ObjectKey{Namespace: env.Namespace, Name: ref.Name}, &cm); err != nil {
+		if apierrors.IsNotFound(err) {
+			return "", userErrorf("ConfigMap %s (spec.compose.configMapKeyRef) does not exist", ref.Name)
+		}
+		return "", fmt.Errorf("read configmap %s: %w", ref.Name, err)
+	}
+	text, ok := cm.Data[ref.Key]
+	if !ok {
+		return "", userErrorf("ConfigMap %s has no key %s (spec.compose.configMapKeyRef)", ref.Name, ref.Key)
+	}
+	return text, nil
+}
+
+// composeProject is the name of the compose project on the server.
+func composeProject(env v1alpha1.Environment) string {
+	if env.Spec.Compose.ProjectName != "" {
+		return env.Spec.Compose.ProjectName
+	}
+	return env.Namespace + "-" + env.Name
+}
+
+// freezeResult is a bundle as far as it is complete, and what is missing.
+type freezeResult struct {
+	bundle          *v1alpha1.Bundle
+	reason, message string // "" when every image of the project is pinned
+	retry           bool   // something may heal by itself: a tag not pushed yet, a registry that is away
+}
+
+// freeze pins what is not pinned yet and hashes each environment's bundle. What was pinned once is never resolved again,
+// so that moving a tag changes nothing.
+func (f *freezer) freeze(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.Release, bridge []v1alpha1.Environment, images resolver) (freezeResult, error) {
+	out := freezeResult{bundle: &v1alpha1.Bundle{}}
+	if old := r.Status.Bundle; old != nil {
+		out.bundle.Images, out.bundle.Pins = slices.Clone(old.Images), slices.Clone(old.Pins)
+	}
+	for _, img := range p.Spec.Images {
+		if err := freezeImage(ctx, out.bundle, img, r, images); err != nil {
+			out.retry = true
+			out.reason, out.message = v1alpha1.ReasonRegistryError, err.Error()
+			if errors.Is(err, registry.ErrNotFound) {
+				out.reason = v1alpha1.ReasonImageNotFound
+				out.message = fmt.Sprintf("image %s: %s", img.Name, err)
+			}
+		}
+	}
+	for _, env := range bridge {
+		eb := v1alpha1.EnvironmentBundle{Environment: env.Name}
+		if out.message == "" {
+			hash, err := f.freezeEnvironment(ctx, p, r, env, out.bundle, images, &eb)
+			var user userError
+			switch {
+			case errors.As(err, &user):
+				eb.Problem = user.text
+			case err != nil && errors.Is(err, errRegistry):
+				eb.Problem, out.retry = err.Error(), true
+			case err != nil:
+				return freezeResult{}, err
+			default:
+				eb.Hash = hash
+			}
+		}
+		out.bundle.Environments = append(out.bundle.Environments, eb)
+	}
+	return out, nil
+}
+
+// errRegistry marks failures that a registry may answer differently later.
+var errRegistry = errors.New("registry")
+
+func freezeImage(ctx context.Context, b *v1alpha1.Bundle, img v1alpha1.ProjectImage, r *v1alpha1.Release, images resolver) error {
+	for _, f := range b.Images {
+		if f.Name == img.Name {
+			return nil
+		}
+	}
+	ref := img.Repository + ":dev-" + v1alpha1.ShortSHA(r.Spec.Commit)
+	for _, given := range r.Spec.Images {
+		if given.Name == img.Name {
+			ref = img.Repository + "@" + given.Digest
+		}
+	}
+	digest, err := images.Resolve(ctx, ref)
+	if err != nil {
+		return err
+	}
+	b.Images = append(b.Images, v1alpha1.FrozenImage{Name: img.Name, Repository: img.Repository, Digest: digest})
+	return nil
+}
+
+// freezer hashes bundles.
+type freezer struct {
+	reader client.Reader
+	// salt keys the hash of values and secrets, so that status tells nothing about them.
+	salt []byte
+}
+
+func (f *freezer) freezeEnvironment(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.Release, env v1alpha1.Environment, b *v1alpha1.Bundle, images resolver, eb *v1alpha1.EnvironmentBundle) (string, error) {
+	m, err := readMaterial(ctx, f.reader, env, r)
+	if err != nil {
+		return "", err
+	}
+	pinned, err := pinServices(ctx, env, m, b, images)
+	if err != nil {
+		return "", err
+	}
+	if err := checkTags(env, r); err != nil {
+		return "", err
+	}
+	eb.ComposeHash = composefile.Hash(m.compose)
+	eb.ValuesHash, err = f.hashValues(env, m)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(map[string]any{
+		"project": string(p.UID), "release": string(r.UID), "commit": r.Spec.Commit, "environment": env.Name,
+		"images": b.Images, "services": pinned, "compose": eb.ComposeHash, "values": eb.ValuesHash,
+		"composeProject": composeProject(env), "healthChecks": env.Spec.HealthChecks,
+	})
+	if err != nil {
+		return "", fmt.Errorf("encode bundle: %w", err)
+	}
+	return envelope.Hash(text), nil
+}
+
+func checkTags(env v1alpha1.Environment, r *v1alpha1.Release) error {
+	if _, err := renderTags(env, r); err != nil {
+		return userErrorf("spec.tags of Environment %s: %s", env.Name, err)
+	}
+	return nil
+}
+
+// hashValues is a keyed hash: the same values give the same hash, and nobody can guess values from it.
+func (f *freezer) hashValues(env v1alpha1.Environment, m material) (string, error) {
+	text, err := json.Marshal([]any{env.Spec.Values, m.secrets})
+	if err != nil {
+		return "", fmt.Errorf("encode values: %w", err)
+	}
+	mac := hmac.New(sha256.New, f.salt)
+	mac.Write(text)
+	return "hmac-sha256:" + hex.EncodeToString(mac.Sum(nil)), nil
+}
+
+// pinServices gives every service of the compose file its image by digest, in the order of the services' names. Images of
+// the project come from the bundle; any other is resolved once and kept in the bundle's pins.
+func pinServices(ctx context.Context, env v1alpha1.Environment, m material, b *v1alpha1.Bundle, images resolver) ([]v1alpha1.ServiceImage, error) {
+	if m.compose == "" {
+		return nil, nil
+	}
+	loaded, err := composefile.Load(ctx, m.compose, composeProject(env), m.values)
+	if err != nil {
+		return nil, userErrorf("compose file: %s", err)
+	}
+	if err := composefile.Admit(loaded); err != nil {
+		return nil, userErrorf("compose file: %s", err)
+	}
+	refs := composefile.Images(loaded)
+	var out []v1alpha1.ServiceImage
+	for _, service := range slices.Sorted(maps.Keys(refs)) {
+		image, err := pinReference(ctx, refs[service], b, images)
+		if err != nil {
+			return nil, fmt.Errorf("service %s: %w", service, err)
+		}
+		out = append(out, v1alpha1.ServiceImage{Service: service, Image: image})
+	}
+	return out, nil
+}
+
+func pinReference(ctx context.Context, ref string, b *v1alpha1.Bundle, images resolver) (string, error) {
+	repository, err := registry.Repository(ref)
+	if err != nil {
+		return "", userError{err.Error()}
+	}
+	for _, f := range b.Images {
+		if own, err := registry.Repository(f.Repository); err == nil && own == repository {
+			return f.Repository + "@" + f.Digest, nil
+		}
+	}
+	for _, p := range b.Pins {
+		if p.Reference == ref {
+			return repository + "@" + p.Digest, nil
+		}
+	}
+	digest, err := images.Resolve(ctx, ref)
+	if err != nil {
+		return "", fmt.Errorf("%w: image %s: %w", errRegistry, ref, err)
+	}
+	b.Pins = append(b.Pins, v1alpha1.PinnedReference{Reference: ref, Digest: digest})
+	slices.SortFunc(b.Pins, func(x, y v1alpha1.PinnedReference) int { return strings.Compare(x.Reference, y.Reference) })
+	return repository + "@" + digest, nil
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// ciResultReconciler tells, on each CIResult, whether it counts. It decides nothing: the Release's status does.
+type ciResultReconciler struct{ client.Client }
+
+// Reconcile looks at one result.
+func (r *ciResultReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var res v1alpha1.CIResult
+	if err := r.Get(ctx, req.NamespacedName, &res); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	var releases v1alpha1.ReleaseList
+	if err := r.List(ctx, &releases, client.InNamespace(req.Namespace), client.MatchingFields{indexCommit: v1alpha1.ShortSHA(res.Spec.Commit)}); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list releases: %w", err)
+	}
+	base := res.DeepCopy()
+	describeResult(&res, releases.Items)
+	if sameStatus(base.Status, res.Status) {
+		return ctrl.Result{}, nil
+	}
+	if err := r.Status().Patch(ctx, &res, client.MergeFrom(base)); err != nil {
+		return ctrl.Result{}, fmt.Errorf("write status: %w", err)
+	}
+	return ctrl.Result{}, nil
+}
+
+func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release) {
+	set := func(ok bool, reason, message string) {
+		setCondition(&res.Status.Conditions, res.Generation, v1alpha1.ConditionReady, ok, reason, message)
+	}
+	for _, rel := range releases {
+		if !strings.HasPrefix(rel.Spec.Commit, res.Spec.Commit) {
+			continue
+		}
+		res.Status.Release = rel.Name
+		switch {
+		case res.Spec.Type == v1alpha1.TypeDeployment:
+			set(true, v1alpha1.ReasonCounted, "recorded for "+res.Spec.Environment)
+		case slices.Contains(rel.Status.Evidence, res.Name):
+			set(true, v1alpha1.ReasonCounted, "part of the evidence on release "+rel.Name)
+		case slices.ContainsFunc(rel.Status.Evidence, func(name string) bool { return strings.Contains(name, "-"+res.Spec.Type+"-") }):
+			set(true, v1alpha1.ReasonReplaced, "a newer run of type "+res.Spec.Type+" counts instead")
+		default:
+			set(false, v1alpha1.ReasonAwaiting, "waits to be judged")
+		}
+		return
+	}
+	set(false, v1alpha1.ReasonAwaiting, "no Release has this commit yet")
+}

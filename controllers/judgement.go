@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/evidence"
+	"gitlab.com/dynors/sirrat/internal/gate"
+	"gitlab.com/dynors/sirrat/internal/karma"
+	"gitlab.com/dynors/sirrat/internal/rollout"
+)
+
+// snapshot is all that a release's status depends on, gathered at one moment. Everything from here to the new status is
+// pure.
+type snapshot struct {
+	project  *v1alpha1.Project
+	release  *v1alpha1.Release
+	bridge   []v1alpha1.Environment // in the order of the bridge
+	gates    []v1alpha1.QualityGate // by number
+	siblings []v1alpha1.Release     // the project's other releases
+	results  []v1alpha1.CIResult    // of this commit
+	pvs      []v1alpha1.PV          // of this release, oldest first
+	rollouts []v1alpha1.Rollout     // of this release
+	hosts    map[string][]rollout.Host
+	guard    guardState
+	// frozenMessage says what is missing when status.bundle is incomplete; with its reason.
+	frozenReason, frozenMessage string
+	now                         time.Time
+}
+
+// judgeRelease computes the whole status of a release from a snapshot; bundle is what was frozen so far. It is pure and
+// idempotent: the same snapshot gives the same status.
+func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) v1alpha1.ReleaseStatus {
+	old := s.release.Status
+	st := v1alpha1.ReleaseStatus{ObservedGeneration: s.release.Generation, Bundle: bundle}
+	st.Conditions = slices.Clone(old.Conditions)
+	set := evidence.Reduce(s.results)
+	st.Evidence = set.Counted
+	st.Environments = observeEnvironments(s, old.Environments)
+	st.Approvals = recordApprovals(s, bundle)
+
+	// Karma depends on where the release is, gates on karma: two steps, no circle, since authorising changes neither works
+	// nor what has been reached.
+	score := scoreRelease(s, set, st)
+	st.Karma, st.Works, st.Level, st.KarmaBreakdown = score.Karma, score.Works, score.Level, score.Breakdown
+
+	for _, g := range s.gates {
+		st.Gates = append(st.Gates, judgeGate(s, &st, set, g))
+	}
+	st.Reached = reached(s.bridge, st.Environments)
+	setReleaseConditions(s, &st)
+	return st
+}
+
+// observeEnvironments brings every entry's phase up to date from Rollouts, pipeline reports, PVs and what else runs there.
+func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment) []v1alpha1.ReleaseEnvironment {
+	reports := evidence.Deployments(s.results)
+	var out []v1alpha1.ReleaseEnvironment
+	for _, env := range s.bridge {
+		entry := findEntry(entries, env.Name)
+		if entry == nil {
+			continue
+		}
+		e := *entry
+		switch e.Phase {
+		case v1alpha1.PhaseSuperseded, v1alpha1.PhaseReturned, v1alpha1.PhaseFailed, v1alpha1.PhaseRolledBack:
+			out = append(out, e) // ends; only a new authorisation changes them
+			continue
+		}
+		state := observe(s, env, e, reports)
+		e.Phase, e.Message = state.Phase, state.Message
+		switch state.Phase {
+		case v1alpha1.PhaseHealthy:
+			e.HealthySince = state.HealthySince
+		case v1alpha1.PhaseSuperseded:
+			t := metav1.NewTime(s.now.Truncate(time.Second))
+			e.HealthyUntil = &t
+		default:
+			e.HealthySince = nil
+		}
+		if refusal := refusal(s.pvs, e); refusal != nil {
+			e.Phase, e.Message = v1alpha1.PhaseReturned, "the client refused PV "+refusal.Name+": "+refusal.Status.Reason
+			e.HealthySince = nil
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// observe is the phase of one entry that has not ended.
+func observe(s snapshot, env v1alpha1.Environment, e v1alpha1.ReleaseEnvironment, reports map[string]v1alpha1.CIResult) rollout.State {
+	if good := env.Status.LastGood; good != nil && good.UID != string(s.release.UID) && good.AuthorizedAt.After(e.AuthorizedAt.Time) {
+		return rollout.State{Phase: v1alpha1.PhaseSuperseded, Message: "replaced by " + good.Release}
+	}
+	if env.Spec.Hosts == nil {
+		return observeReport(e, reports[env.Name])
+	}
+	var observed []rollout.Observed
+	for _, r := range s.rollouts {
+		if r.Spec.Environment == env.Name && r.Annotations[v1alpha1.AnnotationAuthorizedAt] == formatMicro(e.AuthorizedAt) {
+			observed = append(observed, observedRollout(r))
+		}
+	}
+	if len(observed) == 0 {
+		return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: e.Message}
+	}
+	return rollout.Summarise(s.hosts[env.Name], observed)
+}
+
+func observeReport(e v1alpha1.ReleaseEnvironment, report v1alpha1.CIResult) rollout.State {
+	switch report.Spec.Status {
+	case v1alpha1.StatusDeployed:
+		since := report.Spec.Received
+		if since.Time.Before(e.AuthorizedAt.Time) { // deployed first, authorised later: it counts from then on
+			since = metav1.NewTime(e.AuthorizedAt.Time.Truncate(time.Second))
+		}
+		return rollout.State{Phase: v1alpha1.PhaseHealthy, HealthySince: &since}
+	case v1alpha1.StatusFailed:
+		return rollout.State{Phase: v1alpha1.PhaseFailed, Message: "the pipeline reports: failed"}
+	case v1alpha1.StatusRolledBack:
+		return rollout.State{Phase: v1alpha1.PhaseRolledBack, Message: "the pipeline reports: rolled back"}
+	}
+	return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: "waits for the pipeline to deploy and report"}
+}
+
+func observedRollout(r v1alpha1.Rollout) rollout.Observed {
+	return rollout.Observed{
+		Host: strings.TrimPrefix(r.Namespace, v1alpha1.HostNamespacePrefix), Name: r.Name, Sequence: r.Spec.Sequence,
+		Phase: r.Status.Phase, Message: r.Status.Message, HealthySince: r.Status.HealthySince,
+	}
+}
+
+// refusal is the PV by which the client refused the release as it was let into the entry's environment.
+func refusal(pvs []v1alpha1.PV, e v1alpha1.ReleaseEnvironment) *v1alpha1.PV {
+	for i, p := range pvs {
+		if p.Spec.Environment == e.Name && p.Status.Decision == v1alpha1.PVRefused && p.Spec.Release.AuthorizedAt.Equal(&e.AuthorizedAt) {
+			return &pvs[i]
+		}
+	}
+	return nil
+}
+
+func scoreRelease(s snapshot, set evidence.Set, st v1alpha1.ReleaseStatus) karma.Score {
+	in := karma.Input{Policy: s.project.Spec.Karma, Evidence: set}
+	if len(s.bridge) > 0 {
+		last := s.bridge[len(s.bridge)-1].Name
+		if e := findEntry(st.Environments, last); e != nil {
+			in.Crossed = e.HealthySince != nil || e.Phase == v1alpha1.PhaseUnhealthy
+			in.RolledBack = e.Phase == v1alpha1.PhaseRolledBack
+		}
+	}
+	for _, p := range s.pvs {
+		if p.Status.Decision == v1alpha1.PVRefused {
+			in.PVsRefused++
+		}
+	}
+	for _, a := range st.Approvals {
+		if a.Decision == v1alpha1.DecisionBrokeGlass {
+			in.GlassBroken++
+		}
+	}
+	return karma.Compute(in)
+}
+
+// judgeGate judges one gate and, when it opens, adds the entry of the environment it guards.
+func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set, g v1alpha1.QualityGate) v1alpha1.GateVerdict {
+	envName := g.Spec.Environment
+	entry := findEntry(st.Environments, envName)
+	hash := bundleHash(st.Bundle, envName)
+	retry := retryFor(s.release, envName)
+	if entry != nil && settled(*entry, hash, retry) {
+		return keepVerdict(s.release.Status.Gates, g, *entry)
+	}
+	in := gateInput(s, *st, set, g)
+	if entry != nil && rolledBackWith(*entry, hash, retry) {
+		in.Failed = fmt.Sprintf("%s in %s: %s", strings.ToLower(entry.Phase), envName, entry.Message)
+	}
+	v := gate.Judge(in)
+	switch {
+	case v.Verdict == v1alpha1.VerdictPassed && (entry == nil || entry.Phase != v1alpha1.PhaseAuthorized || entry.BundleHash != hash):
+		fresh := v1alpha1.ReleaseEnvironment{
+			Name: envName, Phase: v1alpha1.PhaseAuthorized, BundleHash: hash, Retry: retry,
+			AuthorizedAt: metav1.NewMicroTime(s.now.Truncate(time.Microsecond)),
+		}
+		st.Environments = putEntry(s.bridge, st.Environments, fresh)
+	case v.Verdict != v1alpha1.VerdictPassed && entry != nil && entry.Phase == v1alpha1.PhaseAuthorized:
+		st.Environments = slices.DeleteFunc(st.Environments, func(e v1alpha1.ReleaseEnvironment) bool { return e.Name == envName })
+	}
+	return v
+}
+
+// settled says that the entry stands as it was authorised, so that its gate is not judged again: it was sent out with
+// this very bundle, or another release has taken its place since.
+func settled(e v1alpha1.ReleaseEnvironment, hash, retry string) bool {
+	switch e.Phase {
+	case v1alpha1.PhaseSuperseded:
+		return true
+	case v1alpha1.PhaseDeploying, v1alpha1.PhaseHealthy, v1alpha1.PhaseUnhealthy:
+		return e.BundleHash == hash
+	}
+	return false
+}
+
+func rolledBackWith(e v1alpha1.ReleaseEnvironment, hash, retry string) bool {
+	ended := e.Phase == v1alpha1.PhaseFailed || e.Phase == v1alpha1.PhaseRolledBack
+	return ended && e.BundleHash == hash && e.Retry == retry
+}
+
+// keepVerdict repeats the verdict under which the entry was authorised, from the status as it was stored.
+func keepVerdict(stored []v1alpha1.GateVerdict, g v1alpha1.QualityGate, e v1alpha1.ReleaseEnvironment) v1alpha1.GateVerdict {
+	for _, v := range stored {
+		if v.Name == g.Name && v.Verdict == v1alpha1.VerdictPassed {
+			v.Number, v.Environment = g.Spec.Number, g.Spec.Environment
+			return v
+		}
+	}
+	return v1alpha1.GateVerdict{Name: g.Name, Number: g.Spec.Number, Environment: g.Spec.Environment, Verdict: v1alpha1.VerdictPassed,
+		Message: "authorised on " + e.AuthorizedAt.UTC().Format(time.RFC3339)}
+}
+
+func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alpha1.QualityGate) gate.Input {
+	in := gate.Input{
+		Name: g.Name, Spec: g.Spec, Release: s.release.Name, CreatedBy: s.release.Annotations[v1alpha1.AnnotationCreatedBy],
+		Evidence: set, Karma: st.Karma, Works: st.Works,
+		Frozen: s.frozenMessage == "", FrozenMessage: s.frozenMessage, FrozenNeeds: frozenNeeds(s.frozenReason),
+		Environments: map[string]v1alpha1.ReleaseEnvironment{},
+		Guarded:      s.guard.ok, GuardMessage: s.guard.message, Now: s.now,
+	}
+	for _, e := range st.Environments {
+		in.Environments[e.Name] = e
+	}
+	for _, env := range s.bridge {
+		if env.Name == g.Spec.Environment {
+			in.GuardedExists, in.After = true, env.Spec.After
+			in.NeedsVersion = s.release.Spec.Version == "" && tagsNeedVersion(env)
+			in.SupersededBy = newerIn(s.release, s.siblings, env.Name)
+		}
+	}
+	if b := findBundle(st.Bundle, g.Spec.Environment); b != nil {
+		in.BundleHash, in.BundleProblem = b.Hash, b.Problem
+	}
+	for _, a := range st.Approvals {
+		if a.Gate == g.Name {
+			in.Approvals = append(in.Approvals, a)
+		}
+	}
+	in.PV = newestPV(s, st, g)
+	return in
+}
+
+func frozenNeeds(reason string) string {
+	if reason == v1alpha1.ReasonImageNotFound {
+		return "CI pushes the image"
+	}
+	return "the registry answers"
+}
+
+// newestPV is the PV that counts at a gate: the newest, unless the release was let into the PV's environment anew since.
+func newestPV(s snapshot, st v1alpha1.ReleaseStatus, g v1alpha1.QualityGate) *gate.PV {
+	if len(s.pvs) == 0 || !slices.ContainsFunc(g.Spec.Criteria, func(c v1alpha1.Criterion) bool { return c.PV != nil }) {
+		return nil
+	}
+	p := s.pvs[len(s.pvs)-1]
+	out := &gate.PV{Name: p.Name, Decision: p.Status.Decision, Reason: p.Status.Reason, Reservations: len(p.Status.Reservations), BundleHash: p.Spec.Release.BundleHash}
+	if e := findEntry(st.Environments, p.Spec.Environment); e != nil {
+		if p.Status.Decision == v1alpha1.PVRefused && !p.Spec.Release.AuthorizedAt.Equal(&e.AuthorizedAt) {
+			return nil // approved again since the refusal: a new PV will be opened
+		}
+		out.TestedHash = e.BundleHash
+	}
+	if c := findCondition(p.Status.Conditions, v1alpha1.ConditionReady); c != nil && c.Reason == v1alpha1.ReasonBadSignature {
+		out.Problem = c.Message
+	}
+	return out
+}
+
+// newerIn names a sibling that is newer and was let into the environment without failing there.
+func newerIn(r *v1alpha1.Release, siblings []v1alpha1.Release, environment string) string {
+	for _, o := range siblings {
+		if !o.CreationTimestamp.After(r.CreationTimestamp.Time) {
+			continue
+		}
+		if e := findEntry(o.Status.Environments, environment); e != nil {
+			switch e.Phase {
+			case v1alpha1.PhaseAuthorized, v1alpha1.PhaseDeploying, v1alpha1.PhaseHealthy, v1alpha1.PhaseUnhealthy, v1alpha1.PhaseSuperseded:
+				return o.Name
+			}
+		}
+	}
+	return ""
+}
+
+// recordApprovals turns annotations into records. A record keeps the bundle hash under which it was first seen; once
+// stale it stays so until it is withdrawn and given again.
+func recordApprovals(s snapshot, bundle *v1alpha1.Bundle) []v1alpha1.ApprovalRecord {
+	if !s.guard.ok {
+		return s.release.Status.Approvals // nothing new is believed while admission does not protect annotations
+	}
+	var out []v1alpha1.ApprovalRecord
+	for _, g := range s.gates {
+		hash := bundleHash(bundle, g.Spec.Environment)
+		for _, a := range parseApprovals(s.release.Annotations, g.Name) {
+			rec := a
+			if old := findApproval(s.release.Status.Approvals, a); old != nil {
+				rec = *old
+			} else {
+				rec.Time, rec.BundleHash = metav1.NewTime(s.now.Truncate(time.Second)), hash
+			}
+			if rec.Stale == "" && rec.Decision != v1alpha1.DecisionRejected {
+				rec.Stale = staleness(s, rec, g, hash)
+			}
+			out = append(out, rec)
+		}
+	}
+	return out
+}
+
+func staleness(s snapshot, rec v1alpha1.ApprovalRecord, g v1alpha1.QualityGate, hash string) string {
+	switch {
+	case rec.BundleHash == "":
+		return "given before the bundle was frozen: withdraw it and approve again"
+	case hash != "" && rec.BundleHash != hash:
+		return "the bundle changed since: withdraw it and approve again"
+	}
+	for _, p := range s.pvs {
+		if p.Spec.Environment == g.Spec.Environment && p.Status.Decision == v1alpha1.PVRefused && p.Status.SignedAt != nil && !p.Status.SignedAt.Before(&rec.Time) {
+			return "the client refused since: withdraw it and approve again"
+		}
+	}
+	return ""
+}
+
+// parseApprovals reads the annotations of one gate. What admission would not have let through is ignored.
+func parseApprovals(annotations map[string]string, gateName string) []v1alpha1.ApprovalRecord {
+	var out []v1alpha1.ApprovalRecord
+	for _, user := range strings.Split(annotations[v1alpha1.ApprovalPrefix+gateName], ",") {
+		if user = strings.TrimSpace(user); user != "" {
+			out = append(out, v1alpha1.ApprovalRecord{Gate: gateName, User: user, Decision: v1alpha1.DecisionApproved})
+		}
+	}
+	for prefix, decision := range map[string]string{v1alpha1.RejectionPrefix: v1alpha1.DecisionRejected, v1alpha1.BreakGlassPrefix: v1alpha1.DecisionBrokeGlass} {
+		if user, reason, ok := strings.Cut(annotations[prefix+gateName], ": "); ok && user != "" {
+			out = append(out, v1alpha1.ApprovalRecord{Gate: gateName, User: user, Decision: decision, Reason: reason})
+		}
+	}
+	slices.SortFunc(out, func(a, b v1alpha1.ApprovalRecord) int {
+		return cmp.Or(strings.Compare(a.Decision, b.Decision), strings.Compare(a.User, b.User))
+	})
+	return slices.CompactFunc(out, func(a, b v1alpha1.ApprovalRecord) bool { return a.Decision == b.Decision && a.User == b.User })
+}
+
+func findApproval(records []v1alpha1.ApprovalRecord, like v1alpha1.ApprovalRecord) *v1alpha1.ApprovalRecord {
+	for i, r := range records {
+		if r.Gate == like.Gate && r.User == like.User && r.Decision == like.Decision && r.Reason == like.Reason {
+			return &records[i]
+		}
+	}
+	return nil
+}
+
+// reached is the farthest environment where the release is or was healthy and was not taken back.
+func reached(bridge []v1alpha1.Environment, entries []v1alpha1.ReleaseEnvironment) string {
+	for _, env := range slices.Backward(bridge) {
+		if e := findEntry(entries, env.Name); e != nil && (e.HealthySince != nil || e.Phase == v1alpha1.PhaseUnhealthy) {
+			return env.Name
+		}
+	}
+	return ""
+}
+
+// setReleaseConditions sums up. Frozen, ApprovalsGuarded, Ready, Reconciling and Stalled are always set.
+func setReleaseConditions(s snapshot, st *v1alpha1.ReleaseStatus) {
+	gen := s.release.Generation
+	if s.frozenMessage == "" {
+		setCondition(&st.Conditions, gen, v1alpha1.ConditionFrozen, true, v1alpha1.ReasonResolved, "every image is pinned to a digest")
+	} else {
+		setCondition(&st.Conditions, gen, v1alpha1.ConditionFrozen, false, s.frozenReason, s.frozenMessage)
+	}
+	setCondition(&st.Conditions, gen, v1alpha1.ConditionApprovalsGuarded, s.guard.ok, s.guard.reason(), s.guard.message)
+
+	state := summariseRelease(s, *st)
+	st.Next = state.next
+	setCondition(&st.Conditions, gen, v1alpha1.ConditionReady, state.reason == v1alpha1.ReasonCrossed, state.reason, state.next)
+	setCondition(&st.Conditions, gen, v1alpha1.ConditionReconciling, state.reconciling, state.reason, state.next)
+	setCondition(&st.Conditions, gen, v1alpha1.ConditionStalled, state.stalled, state.reason, state.next)
+}
+
+type releaseState struct {
+	reason, next         string
+	reconciling, stalled bool
+}
+
+// summariseRelease says in one line where the release stands: the first thing, in the order of the bridge, that is not
+// done yet.
+func summariseRelease(s snapshot, st v1alpha1.ReleaseStatus) releaseState {
+	if len(s.gates) == 0 {
+		return releaseState{reason: v1alpha1.ReasonWaiting, next: "the project has no gates: declare QualityGates, or set spec.template of the Project", stalled: true}
+	}
+	if e := findEntry(st.Environments, lastName(s.bridge)); e != nil {
+		switch e.Phase {
+		case v1alpha1.PhaseHealthy:
+			return releaseState{reason: v1alpha1.ReasonCrossed, next: fmt.Sprintf("healthy in %s", e.Name)}
+		case v1alpha1.PhaseSuperseded:
+			return releaseState{reason: v1alpha1.ReasonSuperseded, next: e.Message}
+		}
+	}
+	for _, v := range st.Gates {
+		e := findEntry(st.Environments, v.Environment)
+		switch {
+		case e != nil && e.Phase == v1alpha1.PhaseReturned:
+			return releaseState{reason: v1alpha1.ReasonPVRefused, next: fmt.Sprintf("back to %s: %s", cmp.Or(st.Reached, "the start"), e.Message), stalled: true}
+		case e != nil && (e.Phase == v1alpha1.PhaseRolledBack || e.Phase == v1alpha1.PhaseFailed) && v.Verdict == v1alpha1.VerdictRefused:
+			return releaseState{reason: v1alpha1.ReasonRolledBack, next: v.Message, stalled: true}
+		case v.Verdict == v1alpha1.VerdictRefused:
+			return refusedState(v)
+		case v.Verdict == v1alpha1.VerdictWaiting:
+			return releaseState{reason: v1alpha1.ReasonWaiting, next: "gate " + v.Name + ": " + gate.WaitingFor(v), reconciling: v.Until != nil, stalled: v.Until == nil}
+		case e != nil && e.Phase != v1alpha1.PhaseHealthy && e.Phase != v1alpha1.PhaseSuperseded:
+			return releaseState{reason: v1alpha1.ReasonCrossing, next: strings.TrimSuffix(fmt.Sprintf("%s in %s: %s", strings.ToLower(e.Phase), e.Name, e.Message), ": "), reconciling: true}
+		}
+	}
+	return releaseState{reason: v1alpha1.ReasonCrossing, next: "every gate passed", reconciling: true}
+}
+
+func refusedState(v v1alpha1.GateVerdict) releaseState {
+	reason := v1alpha1.ReasonRefused
+	for _, c := range v.Criteria {
+		switch {
+		case c.Reason == "Superseded":
+			return releaseState{reason: v1alpha1.ReasonSuperseded, next: v.Message}
+		case c.Reason == "Rejected":
+			reason = v1alpha1.ReasonRejected
+		}
+	}
+	return releaseState{reason: reason, next: "back to development: gate " + v.Name + ": " + v.Message, stalled: true}
+}
+
+// retryFor is the value of the retry annotation, if it is for this environment ("<environment>@<anything>").
+func retryFor(r *v1alpha1.Release, environment string) string {
+	value := r.Annotations[v1alpha1.AnnotationRetry]
+	if env, _, ok := strings.Cut(value, "@"); ok && env == environment {
+		return value
+	}
+	if e := findEntry(r.Status.Environments, environment); e != nil {
+		return e.Retry // asked for another environment since: this one's stands
+	}
+	return ""
+}
+
+func findEntry(entries []v1alpha1.ReleaseEnvironment, name string) *v1alpha1.ReleaseEnvironment {
+	for i := range entries {
+		if entries[i].Name == name {
+			return &entries[i]
+		}
+	}
+	return nil
+}
+
+// putEntry adds or replaces an entry, keeping the order of the bridge.
+func putEntry(bridge []v1alpha1.Environment, entries []v1alpha1.ReleaseEnvironment, e v1alpha1.ReleaseEnvironment) []v1alpha1.ReleaseEnvironment {
+	var out []v1alpha1.ReleaseEnvironment
+	for _, env := range bridge {
+		if env.Name == e.Name {
+			out = append(out, e)
+		} else if old := findEntry(entries, env.Name); old != nil {
+			out = append(out, *old)
+		}
+	}
+	return out
+}
+
+func findBundle(b *v1alpha1.Bundle, environment string) *v1alpha1.EnvironmentBundle {
+	if b == nil {
+		return nil
+	}
+	for i := range b.Environments {
+		if b.Environments[i].Environment == environment {
+			return &b.Environments[i]
+		}
+	}
+	return nil
+}
+
+func bundleHash(b *v1alpha1.Bundle, environment string) string {
+	if e := findBundle(b, environment); e != nil {
+		return e.Hash
+	}
+	return ""
+}
+
+func lastName(bridge []v1alpha1.Environment) string {
+	if len(bridge) == 0 {
+		return ""
+	}
+	return bridge[len(bridge)-1].Name
+}
+
+func formatMicro(t metav1.MicroTime) string { return t.UTC().Format(metav1.RFC3339Micro) }
+
+// sameStatus compares what is stored with what was computed; equal statuses are not written.
+func sameStatus(a, b any) bool { return equality.Semantic.DeepEqual(a, b) }

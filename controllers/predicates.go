@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// whenReleaseChanges lets an update of a Release through when what matters to the watcher changed.
+func whenReleaseChanges(matters func(*v1alpha1.Release) any) predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*v1alpha1.Release)
+		after, ok2 := e.ObjectNew.(*v1alpha1.Release)
+		return !ok || !ok2 || !sameStatus(matters(before), matters(after))
+	}}
+}
+
+func environmentsChanged() predicate.Predicate {
+	return whenReleaseChanges(func(r *v1alpha1.Release) any { return []any{r.Status.Environments, r.Spec.Version} })
+}
+
+func verdictsChanged() predicate.Predicate {
+	return whenReleaseChanges(func(r *v1alpha1.Release) any { return []any{r.Status.Gates, r.Status.Environments} })
+}
+
+func evidenceChanged() predicate.Predicate {
+	return whenReleaseChanges(func(r *v1alpha1.Release) any { return r.Status.Evidence })
+}
+
+func karmaChanged() predicate.Predicate {
+	return whenReleaseChanges(func(r *v1alpha1.Release) any { return r.Status.Karma })
+}
+
+// inProject leaves out what cannot be part of a bundle: objects of hosts and of the system, API tokens.
+func inProject() predicate.Predicate {
+	return predicate.NewPredicateFuncs(func(o client.Object) bool {
+		ns := o.GetNamespace()
+		if strings.HasPrefix(ns, "kube-") || strings.HasPrefix(ns, v1alpha1.HostNamespacePrefix) || ns == v1alpha1.SystemNamespace {
+			return false
+		}
+		if s, ok := o.(*corev1.Secret); ok && s.Labels[v1alpha1.LabelToken] != "" {
+			return false
+		}
+		return o.GetName() != "kube-root-ca.crt"
+	})
+}

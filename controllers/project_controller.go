@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/envelope"
+	"gitlab.com/dynors/sirrat/internal/karma"
+)
+
+// cleanupFinalizer holds a Project until what it sent to hosts' namespaces is gone; everything else is in its own
+// namespace and goes with it.
+const cleanupFinalizer = v1alpha1.Group + "/cleanup"
+
+// memberRoles are the roles of Project.spec.members, bound to ClusterRoles sirrat-<role>.
+var memberRoles = []struct {
+	role    string
+	members func(v1alpha1.Members) []string
+}{
+	{"developer", func(m v1alpha1.Members) []string { return m.Developer }},
+	{"qa", func(m v1alpha1.Members) []string { return m.QA }},
+	{"cto", func(m v1alpha1.Members) []string { return m.CTO }},
+	{"viewer", func(m v1alpha1.Members) []string { return m.Viewer }},
+}
+
+// projectReconciler gives each Project its namespace, its members' rights and its template, and sums up its karma.
+type projectReconciler struct {
+	client.Client
+	events events.EventRecorder
+}
+
+// Reconcile makes what belongs to the project and sums up.
+func (r *projectReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var p v1alpha1.Project
+	if err := r.Get(ctx, req.NamespacedName, &p); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !p.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, r.cleanup(ctx, &p)
+	}
+	if controllerutil.AddFinalizer(&p, cleanupFinalizer) {
+		if err := r.Update(ctx, &p); err != nil {
+			return ctrl.Result{}, fmt.Errorf("add finalizer: %w", err)
+		}
+	}
+	base := p.DeepCopy()
+	if err := r.refresh(ctx, &p); err != nil {
+		return ctrl.Result{}, err
+	}
+	if sameStatus(base.Status, p.Status) {
+		return ctrl.Result{}, nil
+	}
+	if err := r.Status().Patch(ctx, &p, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+		return ctrl.Result{}, fmt.Errorf("write status: %w", err)
+	}
+	return ctrl.Result{}, nil
+}
+
+func (r *projectReconciler) refresh(ctx context.Context, p *v1alpha1.Project) error {
+	p.Status.ObservedGeneration = p.Generation
+	taken, err := ensureNamespace(ctx, r.Client, p, p.Name, v1alpha1.LabelProject)
+	if err != nil {
+		return err
+	}
+	if taken != "" {
+		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonNamespaceTaken, taken)
+		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionStalled, true, v1alpha1.ReasonNamespaceTaken, taken)
+		return nil
+	}
+	if err := r.bindMembers(ctx, p); err != nil {
+		return err
+	}
+	if p.Spec.Template == v1alpha1.TemplateDynors {
+		if err := r.applyTemplate(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := r.sumUp(ctx, p); err != nil {
+		return err
+	}
+	if problem := projectProblem(p); problem != "" {
+		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid, problem)
+		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionStalled, true, v1alpha1.ReasonInvalid, problem)
+		return nil
+	}
+	setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionReady, true, v1alpha1.ReasonReady, "namespace, roles and template are in place")
+	setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionStalled, false, v1alpha1.ReasonReady, "")
+	return nil
+}
+
+// projectProblem is what the schema cannot check.
+func projectProblem(p *v1alpha1.Project) string {
+	for i, text := range p.Spec.Client.PublicKeys {
+		if _, err := envelope.ParsePublicKey(text); err != nil {
+			return fmt.Sprintf("spec.client.publicKeys[%d]: %s", i, err)
+		}
+	}
+	return ""
+}
+
+func (r *projectReconciler) bindMembers(ctx context.Context, p *v1alpha1.Project) error {
+	for _, m := range memberRoles {
+		role := "sirrat-" + m.role
+		b := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: role, Namespace: p.Name}}
+		var subjects []rbacv1.Subject
+		for _, name := range m.members(p.Spec.Members) {
+			subject := rbacv1.Subject{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: name}
+			if group, ok := strings.CutPrefix(name, "group:"); ok {
+				subject.Kind, subject.Name = rbacv1.GroupKind, group
+			}
+			subjects = append(subjects, subject)
+		}
+		if err := ensureBinding(ctx, r.Client, p, b, role, subjects); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyTemplate creates what is missing. What exists is the users' and left as it is.
+func (r *projectReconciler) applyTemplate(ctx context.Context, p *v1alpha1.Project) error {
+	for _, o := range templateDynors(p) {
+		existing := o.DeepCopyObject().(client.Object)
+		if err := r.Get(ctx, client.ObjectKeyFromObject(o), existing); err == nil {
+			continue
+		} else if !apierrors.IsNotFound(err) {
+			return fmt.Errorf("read %s: %w", o.GetName(), err)
+		}
+		if err := ignoreExists(r.Create(ctx, o)); err != nil {
+			return fmt.Errorf("create %s from template: %w", o.GetName(), err)
+		}
+	}
+	return nil
+}
+
+func (r *projectReconciler) sumUp(ctx context.Context, p *v1alpha1.Project) error {
+	var envs v1alpha1.EnvironmentList
+	if err := r.List(ctx, &envs, client.InNamespace(p.Name)); err != nil {
+		return fmt.Errorf("list environments: %w", err)
+	}
+	bridge, _ := orderBridge(envs.Items)
+	p.Status.Current = nil
+	for _, e := range bridge {
+		if e.Status.Current != nil {
+			p.Status.Current = append(p.Status.Current, v1alpha1.CurrentRelease{Environment: e.Name, Release: e.Status.Current.Release, Version: e.Status.Current.Version})
+		}
+	}
+	var releases v1alpha1.ReleaseList
+	if err := r.List(ctx, &releases, client.InNamespace(p.Name)); err != nil {
+		return fmt.Errorf("list releases: %w", err)
+	}
+	slices.SortFunc(releases.Items, func(a, b v1alpha1.Release) int {
+		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	var karmas []int32
+	for _, rel := range releases.Items {
+		karmas = append(karmas, rel.Status.Karma)
+	}
+	p.Status.Karma = karma.Project(karmas)
+	p.Status.Level = karma.Level(p.Status.Karma)
+	return nil
+}
+
+// cleanup deletes what was sent to hosts: Rollouts and Secrets. The containers keep running: deleting a Project is not an
+// order to stop a client's production.
+func (r *projectReconciler) cleanup(ctx context.Context, p *v1alpha1.Project) error {
+	var rollouts v1alpha1.RolloutList
+	mine := client.MatchingLabels{v1alpha1.LabelProject: p.Name}
+	if err := r.List(ctx, &rollouts, mine); err != nil {
+		return fmt.Errorf("list rollouts: %w", err)
+	}
+	for i := range rollouts.Items {
+		if err := client.IgnoreNotFound(r.Delete(ctx, &rollouts.Items[i])); err != nil {
+			return fmt.Errorf("delete rollout: %w", err)
+		}
+	}
+	var secrets corev1.SecretList
+	if err := r.List(ctx, &secrets, mine); err != nil {
+		return fmt.Errorf("list secrets: %w", err)
+	}
+	for i := range secrets.Items {
+		if strings.HasPrefix(secrets.Items[i].Namespace, v1alpha1.HostNamespacePrefix) {
+			if err := client.IgnoreNotFound(r.Delete(ctx, &secrets.Items[i])); err != nil {
+				return fmt.Errorf("delete delivered secret: %w", err)
+			}
+		}
+	}
+	if controllerutil.RemoveFinalizer(p, cleanupFinalizer) {
+		if err := client.IgnoreNotFound(r.Update(ctx, p)); err != nil {
+			return fmt.Errorf("remove finalizer: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/registry"
+	"gitlab.com/dynors/sirrat/internal/rollout"
+)
+
+// registryRetry is the time after which a tag that was missing is looked up again; registries send no events.
+const registryRetry = 5 * time.Second
+
+// releaseReconciler writes the status of Releases: what is frozen, karma, verdicts, where it is.
+type releaseReconciler struct {
+	client.Client
+	events  events.EventRecorder
+	guard   *guard
+	freezer *freezer
+	now     func() time.Time
+}
+
+// Reconcile gathers, freezes, judges, tags and patches.
+func (r *releaseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var release v1alpha1.Release
+	if err := r.Get(ctx, req.NamespacedName, &release); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !release.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	snap, err := r.gather(ctx, &release)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if snap == nil { // no Project: nothing can be said, and nothing is deployed
+		return ctrl.Result{}, r.withoutProject(ctx, &release)
+	}
+	images, err := r.registryFor(ctx, snap.project)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	frozen, err := r.freezer.freeze(ctx, snap.project, &release, snap.bridge, images)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	snap.frozenReason, snap.frozenMessage = frozen.reason, frozen.message
+	status := judgeRelease(*snap, frozen.bundle)
+	if err := r.write(ctx, &release, status); err != nil {
+		return ctrl.Result{}, err
+	}
+	tagErr := r.tag(ctx, snap, &release, images)
+	return ctrl.Result{RequeueAfter: nextLook(status, frozen.retry || tagErr != nil, snap.now)}, nil
+}
+
+// nextLook is the exact time until the next thing that happens by itself; 0 when nothing does.
+func nextLook(st v1alpha1.ReleaseStatus, retryRegistry bool, now time.Time) time.Duration {
+	var next time.Duration
+	earliest := func(d time.Duration) {
+		if d = max(d, time.Millisecond); next == 0 || d < next {
+			next = d
+		}
+	}
+	if retryRegistry {
+		earliest(registryRetry)
+	}
+	for _, g := range st.Gates {
+		if g.Until != nil {
+			earliest(g.Until.Sub(now))
+		}
+	}
+	return next
+}
+
+func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Release) (*snapshot, error) {
+	s := &snapshot{release: release, now: r.now(), project: &v1alpha1.Project{}}
+	if err := r.Get(ctx, client.ObjectKey{Name: release.Namespace}, s.project); err != nil {
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("read project: %w", err)
+	}
+	in := client.InNamespace(release.Namespace)
+	var envs v1alpha1.EnvironmentList
+	var gates v1alpha1.QualityGateList
+	var results v1alpha1.CIResultList
+	var releases v1alpha1.ReleaseList
+	var pvs v1alpha1.PVList
+	var rollouts v1alpha1.RolloutList
+	for _, list := range []struct {
+		into client.ObjectList
+		opts []client.ListOption
+	}{
+		{&envs, []client.ListOption{in}},
+		{&gates, []client.ListOption{in}},
+		{&results, []client.ListOption{in, client.MatchingFields{indexCommit: v1alpha1.ShortSHA(release.Spec.Commit)}}},
+		{&releases, []client.ListOption{in}},
+		{&pvs, []client.ListOption{in, client.MatchingFields{indexRelease: string(release.UID)}}},
+		{&rollouts, []client.ListOption{client.MatchingFields{indexRelease: string(release.UID)}}},
+	} {
+		if err := r.List(ctx, list.into, list.opts...); err != nil {
+			return nil, fmt.Errorf("list %T: %w", list.into, err)
+		}
+	}
+	s.bridge, _ = orderBridge(envs.Items)
+	s.gates = gates.Items
+	slices.SortFunc(s.gates, func(a, b v1alpha1.QualityGate) int {
+		return cmp.Or(cmp.Compare(a.Spec.Number, b.Spec.Number), strings.Compare(a.Name, b.Name))
+	})
+	for _, res := range results.Items {
+		if strings.HasPrefix(release.Spec.Commit, res.Spec.Commit) {
+			s.results = append(s.results, res)
+		}
+	}
+	for _, other := range releases.Items {
+		if other.UID != release.UID {
+			s.siblings = append(s.siblings, other)
+		}
+	}
+	s.pvs = pvs.Items
+	slices.SortFunc(s.pvs, func(a, b v1alpha1.PV) int {
+		return cmp.Or(a.Spec.Release.AuthorizedAt.Compare(b.Spec.Release.AuthorizedAt.Time), strings.Compare(a.Name, b.Name))
+	})
+	s.rollouts = rollouts.Items
+	var err error
+	if s.hosts, err = hostsByEnvironment(ctx, r.Client, s.bridge); err != nil {
+		return nil, err
+	}
+	if s.guard, err = r.guard.check(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// hostsByEnvironment lists the enrolled or expected servers of each environment.
+func hostsByEnvironment(ctx context.Context, reader client.Reader, bridge []v1alpha1.Environment) (map[string][]rollout.Host, error) {
+	var hosts v1alpha1.HostList
+	if err := reader.List(ctx, &hosts); err != nil {
+		return nil, fmt.Errorf("list hosts: %w", err)
+	}
+	out := map[string][]rollout.Host{}
+	for _, env := range bridge {
+		out[env.Name] = matchHosts(env, hosts.Items)
+	}
+	return out, nil
+}
+
+func (r *releaseReconciler) registryFor(ctx context.Context, p *v1alpha1.Project) (*registry.Client, error) {
+	credentials, err := registryCredentials(ctx, r.Client, p)
+	if err != nil {
+		return nil, err
+	}
+	return registry.New(credentials)
+}
+
+// registryCredentials is the project's dockerconfigjson; nil when it declares none, or when its Secret is missing: then
+// the registry's refusal says so.
+func registryCredentials(ctx context.Context, reader client.Reader, p *v1alpha1.Project) ([]byte, error) {
+	if p.Spec.RegistrySecretRef == "" {
+		return nil, nil
+	}
+	var s corev1.Secret
+	if err := reader.Get(ctx, client.ObjectKey{Namespace: p.Name, Name: p.Spec.RegistrySecretRef}, &s); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	return s.Data[corev1.DockerConfigJsonKey], nil
+}
+
+// write patches the status if it changed and tells what changed as events.
+func (r *releaseReconciler) write(ctx context.Context, release *v1alpha1.Release, status v1alpha1.ReleaseStatus) error {
+	if sameStatus(release.Status, status) {
+		return nil
+	}
+	old := release.Status
+	base := release.DeepCopy()
+	release.Status = status
+	if err := r.Status().Patch(ctx, release, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("write status: %w", err)
+	}
+	for _, e := range releaseEvents(old, status) {
+		r.events.Eventf(release, nil, e.typ, e.reason, e.action, "%s", e.message)
+	}
+	return nil
+}
+
+// tag gives the images the tags of every environment that the release was authorised for. It runs after the authorisation
+// is stored; what could not be tagged is tried again and does not hold the deployment up, since that goes by digest.
+func (r *releaseReconciler) tag(ctx context.Context, s *snapshot, release *v1alpha1.Release, images *registry.Client) error {
+	var problems []error
+	base := release.DeepCopy()
+	for i := range release.Status.Environments {
+		e := &release.Status.Environments[i]
+		if len(e.Tags) > 0 || e.Phase == v1alpha1.PhaseSuperseded || release.Status.Bundle == nil || len(release.Status.Bundle.Images) == 0 {
+			continue
+		}
+		env := s.bridge[slices.IndexFunc(s.bridge, func(v v1alpha1.Environment) bool { return v.Name == e.Name })]
+		tags, err := renderTags(env, release)
+		if err != nil {
+			continue // told as the bundle's problem
+		}
+		if err := tagAll(ctx, images, release.Status.Bundle.Images, tags); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		e.Tags = tags
+	}
+	if !sameStatus(base.Status, release.Status) {
+		if err := r.Status().Patch(ctx, release, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+			return fmt.Errorf("write tags: %w", err)
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		log.FromContext(ctx).Info("tagging will be tried again", "cause", err.Error())
+		r.events.Eventf(release, nil, corev1.EventTypeWarning, "TagFailed", "Tag", "%s", err)
+		return err
+	}
+	return nil
+}
+
+func tagAll(ctx context.Context, images *registry.Client, frozen []v1alpha1.FrozenImage, tags []string) error {
+	for _, img := range frozen {
+		for _, tag := range tags {
+			if err := images.Tag(ctx, img.Repository, img.Digest, tag); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *releaseReconciler) withoutProject(ctx context.Context, release *v1alpha1.Release) error {
+	status := *release.Status.DeepCopy()
+	status.ObservedGeneration = release.Generation
+	message := "the Project " + release.Namespace + " does not exist"
+	status.Next = message
+	setCondition(&status.Conditions, release.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonProjectNotReady, message)
+	setCondition(&status.Conditions, release.Generation, v1alpha1.ConditionStalled, true, v1alpha1.ReasonProjectNotReady, message)
+	return r.write(ctx, release, status)
+}
+
+// releaseEvent is one thing worth telling.
+type releaseEvent struct{ typ, reason, action, message string }
+
+// releaseEvents are the differences between two statuses that people wait for.
+func releaseEvents(old, now v1alpha1.ReleaseStatus) []releaseEvent {
+	var out []releaseEvent
+	for _, g := range now.Gates {
+		if i := slices.IndexFunc(old.Gates, func(o v1alpha1.GateVerdict) bool { return o.Name == g.Name }); i >= 0 && old.Gates[i].Verdict == g.Verdict {
+			continue
+		}
+		switch g.Verdict {
+		case v1alpha1.VerdictPassed:
+			out = append(out, releaseEvent{corev1.EventTypeNormal, "GatePassed", "Judge", fmt.Sprintf("gate %s: %s authorised", g.Name, g.Environment)})
+		case v1alpha1.VerdictRefused:
+			out = append(out, releaseEvent{corev1.EventTypeWarning, "GateRefused", "Judge", fmt.Sprintf("gate %s: %s", g.Name, g.Message)})
+		}
+	}
+	for _, e := range now.Environments {
+		if o := findEntry(old.Environments, e.Name); o != nil && o.Phase == e.Phase {
+			continue
+		}
+		typ := corev1.EventTypeNormal
+		switch e.Phase {
+		case v1alpha1.PhaseFailed, v1alpha1.PhaseRolledBack, v1alpha1.PhaseReturned, v1alpha1.PhaseUnhealthy:
+			typ = corev1.EventTypeWarning
+		}
+		out = append(out, releaseEvent{typ, e.Phase, "Deploy", strings.TrimSuffix(fmt.Sprintf("%s: %s", e.Name, e.Message), ": ")})
+	}
+	for _, e := range old.Environments {
+		if findEntry(now.Environments, e.Name) == nil {
+			out = append(out, releaseEvent{corev1.EventTypeWarning, "AuthorizationWithdrawn", "Judge", e.Name + ": its gate no longer holds, and nothing had been sent"})
+		}
+	}
+	if old.Karma != now.Karma {
+		out = append(out, releaseEvent{corev1.EventTypeNormal, "Karma", "Judge", fmt.Sprintf("karma %d, %s", now.Karma, now.Level)})
+	}
+	return out
+}

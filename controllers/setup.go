@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// Names of field indexes.
+const (
+	indexCommit      = "commit7"     // CIResults and Releases by the first seven digits of the commit
+	indexRelease     = "releaseUID"  // PVs and Rollouts by the uid of their release
+	indexEnvironment = "environment" // Rollouts by "<project>/<environment>"
+)
+
+// releaseWorkers judge different releases at the same time; one release is judged by one worker at a time.
+const releaseWorkers = 4
+
+// NewScheme knows every kind that the controllers, the HTTP API and the command line read or write.
+func NewScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("build scheme: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+// Options of Setup.
+type Options struct {
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+}
+
+// Setup registers every controller with a manager. It reads (or makes, at the first start) the installation's keys, so
+// the API must answer and the CRDs must be served.
+func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	keys, err := ensureKeys(ctx, direct)
+	if err != nil {
+		return err
+	}
+	g, err := newGuard(mgr.GetClient())
+	if err != nil {
+		return err
+	}
+	clientset, err := kubernetes.NewForConfig(mgr.GetConfig())
+	if err != nil {
+		return fmt.Errorf("clientset: %w", err)
+	}
+	if err := addIndexes(ctx, mgr); err != nil {
+		return err
+	}
+	c, rec := mgr.GetClient(), mgr.GetEventRecorder("sirrat")
+	fz := &freezer{reader: c, salt: keys.salt}
+	for _, setup := range []func() error{
+		func() error { return setupProject(mgr, &projectReconciler{Client: c, events: rec}) },
+		func() error {
+			return setupRelease(mgr, &releaseReconciler{Client: c, events: rec, guard: g, freezer: fz, now: o.Now})
+		},
+		func() error {
+			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.signer, now: o.Now})
+		},
+		func() error {
+			return setupHost(mgr, &hostReconciler{Client: c, events: rec, keys: keys.public, now: o.Now})
+		},
+		func() error {
+			return ctrl.NewControllerManagedBy(mgr).For(&certificatesv1.CertificateSigningRequest{}).Named("enrolment").
+				Complete(&enrolmentReconciler{Client: c, clientset: clientset, events: rec})
+		},
+		func() error { return setupPV(mgr, rec, o.Now) },
+		func() error { return setupGate(mgr) },
+		func() error { return setupCIResult(mgr) },
+	} {
+		if err := setup(); err != nil {
+			return fmt.Errorf("set up controllers: %w", err)
+		}
+	}
+	return nil
+}
+
+func addIndexes(ctx context.Context, mgr manager.Manager) error {
+	for _, ix := range []struct {
+		obj   client.Object
+		field string
+		value func(client.Object) string
+	}{
+		{&v1alpha1.CIResult{}, indexCommit, func(o client.Object) string { return v1alpha1.ShortSHA(o.(*v1alpha1.CIResult).Spec.Commit) }},
+		{&v1alpha1.Release{}, indexCommit, func(o client.Object) string { return v1alpha1.ShortSHA(o.(*v1alpha1.Release).Spec.Commit) }},
+		{&v1alpha1.PV{}, indexRelease, func(o client.Object) string { return o.(*v1alpha1.PV).Spec.Release.UID }},
+		{&v1alpha1.Rollout{}, indexRelease, func(o client.Object) string { return o.(*v1alpha1.Rollout).Spec.Release.UID }},
+		{&v1alpha1.Rollout{}, indexEnvironment, func(o client.Object) string {
+			s := o.(*v1alpha1.Rollout).Spec
+			return s.Project + "/" + s.Environment
+		}},
+	} {
+		if err := mgr.GetFieldIndexer().IndexField(ctx, ix.obj, ix.field, func(o client.Object) []string { return []string{ix.value(o)} }); err != nil {
+			return fmt.Errorf("index %T by %s: %w", ix.obj, ix.field, err)
+		}
+	}
+	return nil
+}
+
+func setupProject(mgr manager.Manager, r *projectReconciler) error {
+	toProject := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: o.GetNamespace()}}}
+	})
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Project{}).Named("project").
+		Owns(&corev1.Namespace{}).Owns(&rbacv1.RoleBinding{}).
+		Watches(&v1alpha1.Environment{}, toProject).
+		Watches(&v1alpha1.QualityGate{}, toProject, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.Release{}, toProject, builder.WithPredicates(karmaChanged())).
+		Complete(r)
+}
+
+func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
+	c := mgr.GetClient()
+	all := func(ctx context.Context, o client.Object) []reconcile.Request {
+		return releasesIn(ctx, c, o.GetNamespace())
+	}
+	policy := predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == approvalsPolicy })
+	everywhere := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return releasesIn(ctx, c, "") })
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}).Named("release").
+		WithOptions(controller.Options{MaxConcurrentReconciles: releaseWorkers}).
+		Watches(&v1alpha1.CIResult{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			return releasesOf(ctx, c, o.GetNamespace(), o.(*v1alpha1.CIResult).Spec.Commit)
+		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.PV{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: o.(*v1alpha1.PV).Spec.Release.Name}}}
+		})).
+		Watches(&v1alpha1.Rollout{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			s := o.(*v1alpha1.Rollout).Spec
+			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: s.Project, Name: s.Release.Name}}}
+		})).
+		Watches(&v1alpha1.Environment{}, handler.EnqueueRequestsFromMapFunc(all)).
+		Watches(&v1alpha1.QualityGate{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.Project{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			return releasesIn(ctx, c, o.GetName())
+		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(inProject())).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(inProject())).
+		Watches(&admissionv1.ValidatingAdmissionPolicy{}, everywhere, builder.WithPredicates(policy)).
+		Watches(&admissionv1.ValidatingAdmissionPolicyBinding{}, everywhere, builder.WithPredicates(policy)).
+		Complete(r)
+}
+
+func setupEnvironment(mgr manager.Manager, r *environmentReconciler) error {
+	c := mgr.GetClient()
+	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		return environmentsIn(ctx, c, o.GetNamespace())
+	})
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Environment{}).Named("environment").
+		Watches(&v1alpha1.Release{}, all, builder.WithPredicates(environmentsChanged())).
+		Watches(&v1alpha1.Rollout{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			s := o.(*v1alpha1.Rollout).Spec
+			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: s.Project, Name: s.Environment}}}
+		})).
+		Watches(&v1alpha1.Host{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			var out []reconcile.Request
+			for _, project := range o.(*v1alpha1.Host).Spec.Projects {
+				out = append(out, environmentsIn(ctx, c, project)...)
+			}
+			return out
+		})).
+		Watches(&corev1.Secret{}, all, builder.WithPredicates(inProject())).
+		Watches(&corev1.ConfigMap{}, all, builder.WithPredicates(inProject())).
+		Complete(r)
+}
+
+func setupHost(mgr manager.Manager, r *hostReconciler) error {
+	toHost := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		name, ok := strings.CutPrefix(o.GetNamespace(), v1alpha1.HostNamespacePrefix)
+		if !ok {
+			return nil
+		}
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: name}}}
+	})
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Host{}).Named("host").
+		Owns(&corev1.Namespace{}).Owns(&rbacv1.RoleBinding{}).Owns(&corev1.ConfigMap{}).
+		Watches(&coordinationv1.Lease{}, toHost, builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == v1alpha1.AgentLease }))).
+		Watches(&v1alpha1.Rollout{}, toHost).
+		Complete(r)
+}
+
+func setupPV(mgr manager.Manager, rec recorder, now func() time.Time) error {
+	opener := &pvOpener{Client: mgr.GetClient(), events: rec, now: now}
+	if err := ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}, builder.WithPredicates(environmentsChanged())).Named("pv-opener").Complete(opener); err != nil {
+		return err
+	}
+	c := mgr.GetClient()
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.PV{}).Named("pv").
+		Watches(&v1alpha1.Project{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			var list v1alpha1.PVList
+			if err := c.List(ctx, &list, client.InNamespace(o.GetName())); err != nil {
+				return nil
+			}
+			return requests(list.Items, func(p *v1alpha1.PV) client.Object { return p })
+		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Complete(&pvReconciler{Client: c, events: rec, now: now})
+}
+
+func setupGate(mgr manager.Manager) error {
+	c := mgr.GetClient()
+	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		var list v1alpha1.QualityGateList
+		if err := c.List(ctx, &list, client.InNamespace(o.GetNamespace())); err != nil {
+			return nil
+		}
+		return requests(list.Items, func(g *v1alpha1.QualityGate) client.Object { return g })
+	})
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.QualityGate{}).Named("qualitygate").
+		Watches(&v1alpha1.Release{}, all, builder.WithPredicates(verdictsChanged())).
+		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Complete(&qualityGateReconciler{Client: c})
+}
+
+func setupCIResult(mgr manager.Manager) error {
+	c := mgr.GetClient()
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.CIResult{}).Named("ciresult").
+		Watches(&v1alpha1.Release{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			var list v1alpha1.CIResultList
+			commit := v1alpha1.ShortSHA(o.(*v1alpha1.Release).Spec.Commit)
+			if err := c.List(ctx, &list, client.InNamespace(o.GetNamespace()), client.MatchingFields{indexCommit: commit}); err != nil {
+				return nil
+			}
+			return requests(list.Items, func(r *v1alpha1.CIResult) client.Object { return r })
+		}), builder.WithPredicates(evidenceChanged())).
+		Complete(&ciResultReconciler{Client: c})
+}
+
+func releasesIn(ctx context.Context, c client.Reader, namespace string) []reconcile.Request {
+	var list v1alpha1.ReleaseList
+	if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil // a cache that cannot be read is a cache that stops; its restart lists everything again
+	}
+	return requests(list.Items, func(r *v1alpha1.Release) client.Object { return r })
+}
+
+func releasesOf(ctx context.Context, c client.Reader, namespace, commit string) []reconcile.Request {
+	var list v1alpha1.ReleaseList
+	if err := c.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{indexCommit: v1alpha1.ShortSHA(commit)}); err != nil {
+		return nil
+	}
+	return requests(list.Items, func(r *v1alpha1.Release) client.Object { return r })
+}
+
+func environmentsIn(ctx context.Context, c client.Reader, namespace string) []reconcile.Request {
+	var list v1alpha1.EnvironmentList
+	if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil
+	}
+	return requests(list.Items, func(e *v1alpha1.Environment) client.Object { return e })
+}
+
+func requests[T any](items []T, object func(*T) client.Object) []reconcile.Request {
+	out := make([]reconcile.Request, 0, len(items))
+	for i := range items {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object(&items[i]))})
+	}
+	return out
+}
+
+func labelSet(m map[string]string) labels.Set { return labels.Set(m) }

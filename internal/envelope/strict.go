@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envelope
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// maxDepth bounds the nesting of a strictly decoded document.
+const maxDepth = 32
+
+// DecodeStrict decodes exactly one JSON value: unknown members, duplicate members (RFC 8259 §4 leaves their meaning open,
+// which two readers can use against each other), deep nesting and trailing data are errors.
+func DecodeStrict(data []byte, into any) error {
+	if err := checkDuplicates(json.NewDecoder(bytes.NewReader(data))); err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("data after the JSON value")
+	}
+	return nil
+}
+
+func checkDuplicates(dec *json.Decoder) error {
+	type frame struct {
+		seen      map[string]bool // nil in an array
+		expectKey bool
+	}
+	var stack []frame
+	for {
+		tok, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		top := len(stack) - 1
+		if key, ok := tok.(string); ok && top >= 0 && stack[top].expectKey {
+			if stack[top].seen[strings.ToLower(key)] { // encoding/json matches members without regard to case
+				return fmt.Errorf("duplicate member %q", key)
+			}
+			stack[top].seen[strings.ToLower(key)] = true
+			stack[top].expectKey = false
+			continue
+		}
+		if top >= 0 && stack[top].seen != nil {
+			stack[top].expectKey = true // a value was read: a key follows
+		}
+		switch tok {
+		case json.Delim('{'):
+			stack = append(stack, frame{seen: map[string]bool{}, expectKey: true})
+		case json.Delim('['):
+			stack = append(stack, frame{})
+		case json.Delim('}'), json.Delim(']'):
+			stack = stack[:len(stack)-1]
+		}
+		if len(stack) > maxDepth {
+			return fmt.Errorf("nested deeper than %d", maxDepth)
+		}
+	}
+}

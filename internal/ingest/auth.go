@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ingest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"gitlab.com/dynors/sirrat/internal/apitoken"
+)
+
+// projectPattern is what a Project's schema allows: nothing else reaches a path of the API server.
+var projectPattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$`)
+
+const challenge = `Bearer realm="sirrat"`
+
+func unauthorized(kind, detail string) *Problem {
+	p := newProblem(http.StatusUnauthorized, kind, "A project API token is needed", detail)
+	p.challenge = challenge
+	return p
+}
+
+// authenticate returns the id of the token with which the request opens the project.
+//
+// A well-formed token that does not open it gets one and the same answer, whether the project is unknown, the token is, its
+// secret is wrong, or it belongs to another project; and the same work is done: the cache is asked, then the API server, and
+// the hash is compared after each.
+func (a *api) authenticate(ctx context.Context, header http.Header, project string) (tokenID string, err error) {
+	token, err := bearer(header)
+	if err != nil {
+		return "", err
+	}
+	id, err := apitoken.ID(token)
+	if err != nil {
+		return "", unauthorized("malformed-token", "the bearer token is not of the form sirrat_<id>_<secret>")
+	}
+	key := client.ObjectKey{Namespace: project, Name: apitoken.SecretName(id)}
+	var check error
+	for _, reader := range []client.Reader{a.o.Client, a.o.APIReader} {
+		secret := &corev1.Secret{}
+		if projectPattern.MatchString(project) {
+			switch err := reader.Get(ctx, key, secret); {
+			case apierrors.IsNotFound(err):
+				secret = nil
+			case err != nil:
+				return "", storeProblem("read the token", err)
+			}
+		} else {
+			secret = nil
+		}
+		if check = apitoken.Check(secret, token, a.o.Now()); check == nil {
+			return id, nil
+		}
+		if errors.Is(check, apitoken.ErrExpired) {
+			break
+		}
+	}
+	if errors.Is(check, apitoken.ErrExpired) {
+		p := unauthorized("expired-token", "the token has expired: create another with `kubectl sirrat token create`")
+		p.challenge = challenge + `, error="invalid_token", error_description="the token has expired"`
+		return "", p
+	}
+	return "", newProblem(http.StatusForbidden, "token-opens-nothing-here", "The token does not open this project",
+		"no such project, or the token is not one of its tokens: compare SIRRAT_PROJECT_ID and SIRRAT_API_TOKEN")
+}
+
+func bearer(header http.Header) (string, error) {
+	values := header.Values("Authorization")
+	switch len(values) {
+	case 0:
+		return "", unauthorized("no-token", "send the header Authorization: Bearer sirrat_…")
+	case 1:
+	default:
+		return "", unauthorized("malformed-token", "more than one Authorization header")
+	}
+	scheme, token, found := strings.Cut(values[0], " ")
+	if !found || !strings.EqualFold(scheme, "Bearer") {
+		return "", unauthorized("malformed-token", "the Authorization header must be Bearer and a token")
+	}
+	return strings.TrimSpace(token), nil
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ingest is the HTTP API through which pipelines report what they found and read what was judged.
+//
+// A request is authenticated (a project's API token), bounded (size, time, number in flight), decoded strictly, stored as a
+// CIResult and, for the first result of a commit, as a Release; then it waits a little for the controllers' judgement and
+// answers with what they wrote. The package never decides: every verdict, score and next step in an answer is copied from
+// the status of a Release.
+//
+// # What holds
+//
+//   - A 2xx answer to a report means that the report is stored: the API server acknowledged every write before.
+//   - The same report again finds the CIResult of the first time, since its name is derived from its content.
+//   - A token opens its own project. Any other project, existing or not, gives one and the same answer.
+//   - Every 4xx names the field that is wrong; no answer and no log line holds a token or a request's body.
+//   - A waiting request costs a channel and no API call: informers wake it.
+//
+// It imports the API types, apitoken and controller-runtime's client and cache interfaces; no other package of this module.
+package ingest

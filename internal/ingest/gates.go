@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// getGates answers with the verdicts on a commit. With ?wait= it answers as soon as the gate that ?gate= names, or every gate
+// that opens by itself, has passed or refused the release; a release that does not exist yet is waited for as well.
+func (a *api) getGates(w http.ResponseWriter, r *http.Request, c caller) error {
+	wait, err := waitParameter(r, 0)
+	if err != nil {
+		return err
+	}
+	commit, problem := checkCommit(r.URL.Query().Get("commit"))
+	if problem != "" {
+		return invalid([]FieldError{{"commit", problem}})
+	}
+	gates, err := a.gatesAsked(r.Context(), c.project, r.URL.Query().Get("gate"))
+	if err != nil {
+		return err
+	}
+	var release *v1alpha1.Release
+	a.await(r.Context(), commitTopic(c.project, commit), wait, func() bool {
+		release, err = pickRelease("commit", commit, a.hub.releasesWith(c.project, commit))
+		return err != nil || release != nil && isJudged(release) && answerFor(c.project, commit, release).decided(gates)
+	})
+	if err == nil && release == nil {
+		err = a.withStore(r.Context(), func(ctx context.Context) (err error) {
+			release, err = a.findRelease(ctx, c.project, commit)
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	if release == nil {
+		return notFoundField("commit", fmt.Sprintf("this project has no release with commit %s", commit))
+	}
+	answer := answerFor(c.project, commit, release)
+	answer.Verdict, answer.Judged = answer.together(gates), isJudged(release)
+	writeJSON(w, http.StatusOK, "application/json", answer)
+	return nil
+}
+
+// isJudged tells a Release that the controllers have looked at from one that was just created.
+func isJudged(r *v1alpha1.Release) bool {
+	return r.Status.ObservedGeneration > 0 || len(r.Status.Gates) > 0
+}
+
+// gatesAsked are the names of the gates that a request asks about: the one it names, otherwise all that open by themselves.
+func (a *api) gatesAsked(ctx context.Context, project, gate string) ([]string, error) {
+	if gate == "" {
+		return a.automaticGates(ctx, project)
+	}
+	unknown := notFoundField("gate", fmt.Sprintf("this project has no gate %q", clip(gate)))
+	if len(gate) > maxEnvironment || !environmentPattern.MatchString(gate) { // gates are named as environments are
+		return nil, unknown
+	}
+	err := a.get(ctx, client.ObjectKey{Namespace: project, Name: gate}, &v1alpha1.QualityGate{})
+	if apierrors.IsNotFound(err) {
+		return nil, unknown
+	}
+	return []string{gate}, storeProblem("read the gate", err)
+}
+
+// automaticGates are the names of the project's gates that open by themselves, sorted.
+func (a *api) automaticGates(ctx context.Context, project string) ([]string, error) {
+	var list v1alpha1.QualityGateList
+	if err := a.o.Client.List(ctx, &list, client.InNamespace(project)); err != nil {
+		return nil, storeProblem("list the project's gates", err)
+	}
+	var names []string
+	for _, gate := range list.Items {
+		if gate.Spec.Mode == v1alpha1.ModeAutomatic {
+			names = append(names, gate.Name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ingest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Bounds, unless Options say otherwise.
+const (
+	// MaxBody bounds the body of a report, in bytes.
+	MaxBody = 64 << 10
+	// MaxWait bounds ?wait=.
+	MaxWait = 60 * time.Second
+
+	defaultWait         = 3 * time.Second
+	defaultMaxInFlight  = 256
+	defaultMaxRequests  = 4096
+	defaultBodyTimeout  = 10 * time.Second
+	defaultStoreTimeout = 15 * time.Second
+	slotTimeout         = time.Second // how long a request waits for its turn at the store
+)
+
+// Options are what New needs. Client, APIReader and Cache are required.
+type Options struct {
+	// Client writes CIResults and Releases. It may read from a cache: what the cache does not have is looked for with
+	// APIReader before it counts as missing. It should have no rate limit of its own: MaxInFlight is the limit.
+	Client client.Client
+	// APIReader reads from the API server.
+	APIReader client.Reader
+	// Cache has the informers of Release and CIResult. It may be started after New; until it has synced, requests about
+	// projects are answered with 503.
+	Cache Informers
+	// Now is the clock for expiry and time of receipt. Default time.Now.
+	Now func() time.Time
+	// Log gets one line for each server error, and one for each request at V(1). The zero value drops them.
+	Log logr.Logger
+	// Ready is asked by /readyz. Default: always ready.
+	Ready func() error
+	// Stopping is closed when the process is about to stop: requests that wait are answered at once with what is known.
+	// Default: never.
+	Stopping <-chan struct{}
+	// CreatedBy is this process's user name at the API server, to be recorded in the annotation created-by of the Releases
+	// that the API creates. Default: no annotation.
+	CreatedBy string
+
+	// MaxInFlight bounds the requests that use the API server at a time; others queue for a second. Default 256.
+	MaxInFlight int
+	// MaxRequests bounds the requests that are handled at a time, those that wait for a verdict included. Default 4096.
+	MaxRequests int
+	// BodyTimeout bounds the time in which a body must arrive. Default 10 s.
+	BodyTimeout time.Duration
+	// Wait is how long a report waits to be judged when it does not say. Default 3 s, at most MaxWait.
+	Wait time.Duration
+	// StoreTimeout bounds the reads and writes of one request. Default 15 s.
+	StoreTimeout time.Duration
+}
+
+type api struct {
+	o        Options
+	hub      *hub
+	makings  makings
+	slots    chan struct{}
+	requests atomic.Int64
+	cross    *http.CrossOriginProtection
+	mux      *http.ServeMux
+}
+
+// New returns the handler of /api/…, /healthz, /readyz and /metrics. It adds event handlers to the cache's informers for the
+// life of the cache.
+func New(o Options) (http.Handler, error) {
+	if o.Client == nil || o.APIReader == nil || o.Cache == nil {
+		return nil, errors.New("ingest: Client, APIReader and Cache are required")
+	}
+	o.setDefaults()
+	hub, err := newHub(o.Cache)
+	if err != nil {
+		return nil, err
+	}
+	a := &api{o: o, hub: hub, slots: make(chan struct{}, o.MaxInFlight), cross: http.NewCrossOriginProtection()}
+	a.mux = a.routes()
+	return a, nil
+}
+
+func (o *Options) setDefaults() {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log.GetSink() == nil {
+		o.Log = logr.Discard()
+	}
+	if o.Ready == nil {
+		o.Ready = func() error { return nil }
+	}
+	if o.MaxInFlight <= 0 {
+		o.MaxInFlight = defaultMaxInFlight
+	}
+	if o.MaxRequests <= 0 {
+		o.MaxRequests = defaultMaxRequests
+	}
+	if o.BodyTimeout <= 0 {
+		o.BodyTimeout = defaultBodyTimeout
+	}
+	if o.Wait <= 0 {
+		o.Wait = defaultWait
+	}
+	o.Wait = min(o.Wait, MaxWait)
+	if o.StoreTimeout <= 0 {
+		o.StoreTimeout = defaultStoreTimeout
+	}
+}
+
+// route is one path of the API with its handlers by method. Its name labels metrics.
+type route struct {
+	name, pattern string
+	methods       map[string]handler
+}
+
+// handler answers a request, or returns the problem that keeps it from that; any other error is a fault of this program.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+func (a *api) table() []route {
+	return []route{
+		{"results", "/api/projects/{id}/quality-gates/results", map[string]handler{http.MethodPost: a.inProject(a.postResult)}},
+		{"deployments", "/api/projects/{id}/deployments", map[string]handler{http.MethodPost: a.inProject(a.postDeployment)}},
+		{"gates", "/api/projects/{id}/quality-gates", map[string]handler{http.MethodGet: a.inProject(a.getGates)}},
+		{"openapi", "/api/openapi.json", map[string]handler{http.MethodGet: getOpenAPI}},
+		{"healthz", "/healthz", map[string]handler{http.MethodGet: getHealthz}},
+		{"readyz", "/readyz", map[string]handler{http.MethodGet: a.getReadyz}},
+		{"metrics", "/metrics", map[string]handler{http.MethodGet: getMetrics}},
+		{"other", "/", nil},
+	}
+}
+
+// caller is who sent a request, and about which project.
+type caller struct{ project, tokenID string }
+
+// inProject lets a request through to h when its token opens the project in its path.
+func (a *api) inProject(h func(w http.ResponseWriter, r *http.Request, c caller) error) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if !a.hub.hasSynced() {
+			return unavailable("the server is starting", time.Second, nil)
+		}
+		c := caller{project: r.PathValue("id")}
+		err := a.withStore(r.Context(), func(ctx context.Context) (err error) {
+			c.tokenID, err = a.authenticate(ctx, r.Header, c.project)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return h(w, r, c)
+	}
+}
+
+// withStore runs f, which reads or writes at the API server, in its turn and within StoreTimeout.
+func (a *api) withStore(ctx context.Context, f func(context.Context) error) error {
+	select {
+	case a.slots <- struct{}{}:
+	default:
+		turn := time.NewTimer(slotTimeout)
+		defer turn.Stop()
+		select {
+		case a.slots <- struct{}{}:
+		case <-turn.C:
+			return unavailable("too many requests at a time", time.Second, nil)
+		case <-ctx.Done():
+			return unavailable("the client went away", time.Second, ctx.Err())
+		}
+	}
+	defer func() { <-a.slots }()
+	ctx, cancel := context.WithTimeout(ctx, a.o.StoreTimeout)
+	defer cancel()
+	return f(ctx)
+}

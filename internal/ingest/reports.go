@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ingest
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// postResult stores what a pipeline found about a commit.
+func (a *api) postResult(w http.ResponseWriter, r *http.Request, c caller) error {
+	wait, err := waitParameter(r, a.o.Wait)
+	if err != nil {
+		return err
+	}
+	body, err := a.readBody(w, r)
+	if err != nil {
+		return err
+	}
+	spec, errs := decodeResult(body)
+	if len(errs) > 0 {
+		return invalid(errs)
+	}
+	a.stamp(&spec, body, c)
+	var st stored
+	err = a.withStore(r.Context(), func(ctx context.Context) (err error) {
+		defer observeStore(time.Now())
+		if err = a.checkType(ctx, c.project, spec.Type); err != nil {
+			return err
+		}
+		if st.gates, err = a.automaticGates(ctx, c.project); err != nil {
+			return err
+		}
+		if spec.Commit, err = a.resolveCommit(c.project, spec.Commit); err != nil {
+			return err
+		}
+		if st.name, st.created, err = a.storeResult(ctx, c.project, spec, ""); err != nil {
+			return err
+		}
+		if isFull(spec.Commit) {
+			return a.ensureRelease(ctx, c.project, spec.Commit, spec.Branch)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	st.spec = spec
+	a.answerReport(w, r, c.project, st, wait)
+	return nil
+}
+
+// postDeployment stores what a pipeline did to an environment. Deploying A, then B, then A again is three events, though the
+// first and the third report read the same; the same report twice in a row is one.
+func (a *api) postDeployment(w http.ResponseWriter, r *http.Request, c caller) error {
+	wait, err := waitParameter(r, a.o.Wait)
+	if err != nil {
+		return err
+	}
+	body, err := a.readBody(w, r)
+	if err != nil {
+		return err
+	}
+	spec, version, errs := decodeDeployment(body)
+	if len(errs) > 0 {
+		return invalid(errs)
+	}
+	a.stamp(&spec, body, c)
+	var st stored
+	err = a.withStore(r.Context(), func(ctx context.Context) (err error) {
+		defer observeStore(time.Now())
+		if err = a.checkEnvironment(ctx, c.project, spec.Environment); err != nil {
+			return err
+		}
+		if st.gates, err = a.automaticGates(ctx, c.project); err != nil {
+			return err
+		}
+		release, err := a.resolveVersion(ctx, c.project, version)
+		if err != nil {
+			return err
+		}
+		spec.Commit, spec.Branch = release.Spec.Commit, release.Spec.Branch
+		after := ""
+		if last := a.hub.lastDeployment(c.project, spec.Environment); last != nil {
+			if contentHash(last.Spec, "") == contentHash(spec, "") {
+				st.name = last.Name
+				return nil
+			}
+			after = last.Name
+			// The newest counts, and times are kept to the second.
+			if !last.Spec.Received.Before(&spec.Received) {
+				spec.Received = metav1.NewTime(last.Spec.Received.Add(time.Second).UTC())
+			}
+		}
+		st.name, st.created, err = a.storeResult(ctx, c.project, spec, after)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	st.spec = spec
+	a.answerReport(w, r, c.project, st, wait)
+	return nil
+}
+
+// stamp adds to a report what the server knows of it.
+func (a *api) stamp(spec *v1alpha1.CIResultSpec, body []byte, c caller) {
+	spec.Received = metav1.NewTime(a.o.Now().UTC().Truncate(time.Second))
+	spec.Source = c.tokenID
+	spec.ReportHash = reportHash(body)
+}
+
+// stored is a report in the store: its CIResult's spec and name, whether this request created it, and the gates that open by
+// themselves.
+type stored struct {
+	spec    v1alpha1.CIResultSpec
+	name    string
+	created bool
+	gates   []string
+}
+
+// answerReport waits for the judgement of a stored report and answers: 201 for a new one, 200 for one that was there, 202 when
+// the judgement is still to come. Nothing in it can fail, since the report is stored.
+func (a *api) answerReport(w http.ResponseWriter, r *http.Request, project string, st stored, wait time.Duration) {
+	commit := st.spec.Commit
+	resultsTotal.WithLabelValues(typeLabel(st.spec.Type), st.spec.Status, strconv.FormatBool(!st.created)).Inc()
+	var judged *v1alpha1.Release
+	if isFull(commit) {
+		a.await(r.Context(), commitTopic(project, commit), wait, func() bool {
+			judged = judgedIn(a.hub.releasesWith(project, commit), a.hub.resultsWith(project, commit), commit, st.name)
+			return judged != nil
+		})
+	}
+	release := judged
+	if release == nil {
+		release = oldest(a.hub.releasesWith(project, commit), commit)
+	}
+	answer := answerFor(project, commit, release)
+	answer.Result, answer.Judged = st.name, judged != nil
+	answer.Verdict = answer.together(st.gates)
+	if release == nil && isFull(commit) {
+		answer.Next = "the release is being created"
+	}
+	status := http.StatusOK
+	switch {
+	case !answer.Judged:
+		status = http.StatusAccepted
+	case st.created:
+		status = http.StatusCreated
+	}
+	writeJSON(w, status, "application/json", answer)
+}
+
+// await waits until done, at most for limit, or until the server stops or the client goes away.
+func (a *api) await(ctx context.Context, t topic, limit time.Duration, done func() bool) bool {
+	if limit == 0 || done() {
+		return done()
+	}
+	waitingRequests.Inc()
+	defer waitingRequests.Dec()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return a.hub.wait(ctx, a.o.Stopping, t, done)
+}
+
+// waitParameter reads ?wait=60s or ?wait=60.
+func waitParameter(r *http.Request, absent time.Duration) (time.Duration, error) {
+	text := r.URL.Query().Get("wait")
+	if text == "" {
+		return absent, nil
+	}
+	d, err := time.ParseDuration(text)
+	if seconds, errInt := strconv.Atoi(text); errInt == nil && seconds >= 0 && seconds <= int(MaxWait/time.Second) {
+		d, err = time.Duration(seconds)*time.Second, nil
+	}
+	if err != nil || d < 0 || d > MaxWait {
+		return 0, invalid([]FieldError{{"wait", "must be a duration from 0s to " + MaxWait.String() + ", like 30s"}})
+	}
+	return d, nil
+}
+
+func observeStore(start time.Time) { storeSeconds.Observe(time.Since(start).Seconds()) }

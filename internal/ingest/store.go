@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ingest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// errReleaseNames: every name that a Release of this commit could have is another's. It takes somebody who creates Releases
+// named after commits that are not theirs.
+var errReleaseNames = errors.New("all names for the release are taken by releases of other commits")
+
+// errAborted is the outcome for those who waited for a request that panicked.
+var errAborted = unavailable("the release could not be created; nothing is acknowledged, send it again", time.Second, nil)
+
+// resultNameDigits are the lengths to which the content's hash is written in a CIResult's name: the second and third are for
+// contents made to collide in the first.
+var resultNameDigits = []int{10, 32, 64}
+
+// releaseNameDigits are the digits of the commit in the name of a Release that the API creates. The longest fits SHA-1; a
+// name has no room for all 64 of SHA-256.
+var releaseNameDigits = []int{7, 12, 40}
+
+// storeResult creates the CIResult with this spec, unless it exists. The content of the spec, after, which tells apart two
+// events of the same content, and nothing else make the name: the same report again has the same name.
+func (a *api) storeResult(ctx context.Context, project string, spec v1alpha1.CIResultSpec, after string) (name string, created bool, err error) {
+	hash := contentHash(spec, after)
+	for _, digits := range resultNameDigits {
+		name = fmt.Sprintf("%s-%s-%s", v1alpha1.ShortSHA(spec.Commit), spec.Type, hash[:digits])
+		result := &v1alpha1.CIResult{
+			ObjectMeta: metav1.ObjectMeta{
+				Name:      name,
+				Namespace: project,
+				Labels: map[string]string{
+					v1alpha1.LabelProject: project,
+					v1alpha1.LabelCommit:  v1alpha1.ShortSHA(spec.Commit),
+				},
+			},
+			Spec: spec,
+		}
+		err = a.o.Client.Create(ctx, result)
+		if err == nil {
+			return name, true, nil
+		}
+		if !apierrors.IsAlreadyExists(err) {
+			return "", false, storeProblem("store the result", err)
+		}
+		var existing v1alpha1.CIResult
+		if err = a.get(ctx, client.ObjectKey{Namespace: project, Name: name}, &existing); err != nil {
+			return "", false, storeProblem("read the result stored before", err)
+		}
+		if equality.Semantic.DeepEqual(content(existing.Spec), content(spec)) {
+			return name, false, nil
+		}
+	}
+	return "", false, storeProblem("name the result", err)
+}
+
+// content is what a report says, without when, with which token and in which bytes it said it.
+func content(spec v1alpha1.CIResultSpec) v1alpha1.CIResultSpec {
+	spec.Received, spec.Source, spec.ReportHash = metav1.Time{}, "", ""
+	return spec
+}
+
+func contentHash(spec v1alpha1.CIResultSpec, after string) string {
+	text, err := json.Marshal(struct {
+		Content v1alpha1.CIResultSpec `json:"content"`
+		After   string                `json:"after,omitempty"`
+	}{content(spec), after})
+	if err != nil { // a struct of strings and finite numbers
+		panic(err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// reportHash is the hash of a body as received.
+func reportHash(body []byte) string {
+	sum := sha256.Sum256(body)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// ensureRelease sees to it that the project has a Release of a full commit. Of the reports that arrive together one looks and
+// creates, the others wait for it.
+func (a *api) ensureRelease(ctx context.Context, project, commit, branch string) error {
+	if oldest(a.hub.releasesWith(project, commit), commit) != nil {
+		return nil
+	}
+	key := releaseKey{project, commit}
+	making, first := a.makings.begin(key, time.Now())
+	if !first {
+		select {
+		case <-making.done:
+			return making.err
+		case <-ctx.Done():
+			return storeProblem("wait for the release", ctx.Err())
+		}
+	}
+	// The others must not fail because this client went away.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.o.StoreTimeout)
+	defer cancel()
+	defer func() { a.makings.end(key, making) }()
+	making.err = errAborted
+	making.err = a.createRelease(ctx, project, commit, branch)
+	return making.err
+}
+
+// createRelease creates a Release named after the commit, unless one of these names is that of a Release of the commit.
+func (a *api) createRelease(ctx context.Context, project, commit, branch string) error {
+	for _, digits := range releaseNameDigits {
+		release := &v1alpha1.Release{
+			ObjectMeta: metav1.ObjectMeta{
+				Name:      commit[:digits],
+				Namespace: project,
+				Labels:    map[string]string{v1alpha1.LabelProject: project},
+			},
+			Spec: v1alpha1.ReleaseSpec{Commit: commit, Branch: branch},
+		}
+		if a.o.CreatedBy != "" {
+			release.Annotations = map[string]string{v1alpha1.AnnotationCreatedBy: a.o.CreatedBy}
+		}
+		err := a.o.Client.Create(ctx, release)
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsAlreadyExists(err) {
+			return storeProblem("create the release", err)
+		}
+		var existing v1alpha1.Release
+		if err := a.o.APIReader.Get(ctx, client.ObjectKeyFromObject(release), &existing); err != nil {
+			return storeProblem("read the release", err) // deleted meanwhile: the client tries again
+		}
+		if existing.Spec.Commit == commit {
+			return nil
+		}
+	}
+	return storeProblem("name the release", errReleaseNames)
+}
+
+// makings are the Releases that are being made, or were made so short a time ago that the index may not have them yet. Without
+// them each of the reports that a pipeline sends at the same time would try to create the Release. The zero value is ready.
+type makings struct {
+	mu sync.Mutex
+	of map[releaseKey]*making
+}
+
+type releaseKey struct{ project, commit string }
+
+type making struct {
+	done  chan struct{}
+	err   error // set before done is closed
+	start time.Time
+}
+
+// makingLife is how long a Release that was made is taken for there. The index has it much earlier; if somebody deletes it
+// within this time, it comes back with the next report after.
+const makingLife = 2 * time.Second
+
+// begin returns the making that is to be waited for, or a new one for the caller to end.
+func (m *makings) begin(key releaseKey, now time.Time) (_ *making, first bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old := m.of[key]; old != nil && (!old.ended() || now.Sub(old.start) < makingLife) {
+		return old, false
+	}
+	for k, old := range m.of { // few: those of the last seconds
+		if old.ended() && now.Sub(old.start) >= makingLife {
+			delete(m.of, k)
+		}
+	}
+	if m.of == nil {
+		m.of = map[releaseKey]*making{}
+	}
+	m.of[key] = &making{done: make(chan struct{}), start: now}
+	return m.of[key], true
+}
+
+// end publishes the outcome; a failure is forgotten, so that the next report tries again.
+func (m *makings) end(key releaseKey, mk *making) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(mk.done)
+	if mk.err != nil {
+		delete(m.of, key)
+	}
+}
+
+func (m *making) ended() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// storeProblem turns an error of the API server into a problem. What was not acknowledged may or may not be stored, and since
+// reports are idempotent the client is told to try again, but for what no new try would mend.
+func storeProblem(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	cause := fmt.Errorf("%s: %w", doing, err)
+	switch {
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		p := newProblem(http.StatusConflict, "project-deleted", "The project is being deleted", "nothing can be stored in it any more")
+		p.cause = cause
+		return p
+	case apierrors.IsInvalid(err):
+		return schemaProblem(err, cause)
+	}
+	retry := 2 * time.Second
+	if seconds, ok := apierrors.SuggestsClientDelay(err); ok && seconds > 0 {
+		retry = time.Duration(min(seconds, 60)) * time.Second
+	}
+	return unavailable("the store did not take the request; nothing is acknowledged, send it again", retry, cause)
+}
+
+// schemaProblem names the fields that the schema of the stored kind refuses. Requests are checked before, so this is a schema
+// that is stricter than this version of the program expects.
+func schemaProblem(err, cause error) error {
+	var status apierrors.APIStatus
+	var errs []FieldError
+	if errors.As(err, &status) && status.Status().Details != nil {
+		for _, c := range status.Status().Details.Causes {
+			errs = append(errs, FieldError{clip(c.Field), "is refused by the schema"})
+		}
+	}
+	if len(errs) == 0 {
+		errs = []FieldError{{Detail: "the schema refuses it"}}
+	}
+	p := fields(http.StatusUnprocessableEntity, "refused-by-schema", "The store refuses the content", errs[:min(len(errs), maxFieldErrors)])
+	p.cause = cause
+	return p
+}

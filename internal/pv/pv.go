@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pv makes the document of a procès-verbal de recette and signs and verifies the client's decision on it.
+//
+// The document is canonical JSON (RFC 8785), so that its hash can be recomputed from the PV object alone. The decision is
+// a DSSE envelope that names the PV (uid), the hash of the document, the decision and the reservations: a signature fits
+// one PV and nothing else. It may import api/v1alpha1 and internal/envelope.
+package pv
+
+import (
+	"context"
+	"crypto"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gowebpki/jcs"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/envelope"
+)
+
+// PayloadType of a signed decision.
+const PayloadType = "application/vnd.sirrat.pv.decision+json"
+
+// Errors that Verify wraps.
+var (
+	ErrSignature = errors.New("not signed by a key of the client")
+	ErrOtherPV   = errors.New("the signature is for another PV")
+	ErrInvalid   = errors.New("the signed decision is not valid")
+)
+
+// Document is what the client accepts. Its canonical JSON is PV.spec.document.
+type Document struct {
+	Title       string   `json:"title"`
+	Language    string   `json:"language"`
+	Project     string   `json:"project"`
+	ProjectName string   `json:"projectName"`
+	Supplier    string   `json:"supplier"`
+	Client      string   `json:"client"`
+	Signatories []string `json:"signatories"`
+	Release     string   `json:"release"`
+	ReleaseUID  string   `json:"releaseUID"`
+	Version     string   `json:"version"`
+	Commit      string   `json:"commit"`
+	Branch      string   `json:"branch"`
+	BundleHash  string   `json:"bundleHash"`
+	// Images are "name: repository@digest".
+	Images      []string  `json:"images"`
+	Environment string    `json:"environment"`
+	URL         string    `json:"url"`
+	Changelog   string    `json:"changelog"`
+	Karma       int32     `json:"karma"`
+	Gates       []string  `json:"gates"`
+	Opened      time.Time `json:"opened"`
+}
+
+// Canonical is the document's canonical JSON and its hash.
+func (d Document) Canonical() (text, hash string, err error) {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return "", "", fmt.Errorf("encode PV: %w", err)
+	}
+	canonical, err := jcs.Transform(raw)
+	if err != nil {
+		return "", "", fmt.Errorf("canonicalise PV: %w", err)
+	}
+	return string(canonical), envelope.Hash(canonical), nil
+}
+
+// Decision is what the client signs.
+type Decision struct {
+	Namespace    string                 `json:"namespace"`
+	Name         string                 `json:"name"`
+	UID          string                 `json:"uid"`
+	DocumentHash string                 `json:"documentHash"`
+	Decision     v1alpha1.PVDecision    `json:"decision"`
+	Reason       string                 `json:"reason,omitempty"`
+	Reservations []v1alpha1.Reservation `json:"reservations,omitempty"`
+	SignedBy     string                 `json:"signedBy"`
+	SignedAt     time.Time              `json:"signedAt"`
+}
+
+// NewDecision fills in what identifies the PV.
+func NewDecision(p *v1alpha1.PV, decision v1alpha1.PVDecision, signedBy string, at time.Time) Decision {
+	return Decision{
+		Namespace: p.Namespace, Name: p.Name, UID: string(p.UID), DocumentHash: p.Spec.DocumentHash,
+		Decision: decision, SignedBy: signedBy, SignedAt: at.UTC().Truncate(time.Second),
+	}
+}
+
+// Sign validates and signs a decision; the result belongs into PV.spec.signature.
+func Sign(ctx context.Context, d Decision, key crypto.Signer) (string, error) {
+	if err := d.validate(); err != nil {
+		return "", err
+	}
+	payload, err := json.Marshal(d)
+	if err != nil {
+		return "", fmt.Errorf("encode decision: %w", err)
+	}
+	return envelope.Sign(ctx, PayloadType, payload, key)
+}
+
+// Verify checks PV.spec.signature against the client's keys and returns the decision and the id of the key.
+func Verify(ctx context.Context, p *v1alpha1.PV, keys []envelope.PublicKey) (*Decision, string, error) {
+	if envelope.Hash([]byte(p.Spec.Document)) != p.Spec.DocumentHash {
+		return nil, "", fmt.Errorf("%w: the document does not have the hash that the PV states", ErrInvalid)
+	}
+	payload, key, err := envelope.Verify(ctx, p.Spec.Signature, PayloadType, keys)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	var d Decision
+	if err := envelope.DecodeStrict(payload, &d); err != nil {
+		return nil, "", fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if d.UID != string(p.UID) || d.Namespace != p.Namespace || d.Name != p.Name || d.DocumentHash != p.Spec.DocumentHash {
+		return nil, "", fmt.Errorf("%w: it names %s/%s (%s)", ErrOtherPV, d.Namespace, d.Name, d.UID)
+	}
+	if err := d.validate(); err != nil {
+		return nil, "", err
+	}
+	return &d, key.ID, nil
+}
+
+func (d Decision) validate() error {
+	switch d.Decision {
+	case v1alpha1.PVAccepted:
+		if len(d.Reservations) > 0 {
+			return fmt.Errorf("%w: reservations need the decision %s", ErrInvalid, v1alpha1.PVAcceptedWithReservations)
+		}
+	case v1alpha1.PVAcceptedWithReservations:
+		if len(d.Reservations) == 0 {
+			return fmt.Errorf("%w: name at least one reservation", ErrInvalid)
+		}
+	case v1alpha1.PVRefused:
+		if d.Reason == "" {
+			return fmt.Errorf("%w: a refusal needs a reason", ErrInvalid)
+		}
+	default:
+		return fmt.Errorf("%w: decision %q is not %s, %s or %s", ErrInvalid, d.Decision,
+			v1alpha1.PVAccepted, v1alpha1.PVAcceptedWithReservations, v1alpha1.PVRefused)
+	}
+	if d.SignedBy == "" {
+		return fmt.Errorf("%w: it does not say who signs", ErrInvalid)
+	}
+	return nil
+}
