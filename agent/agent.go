@@ -15,7 +15,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
@@ -147,7 +146,9 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.renewals(ctx) })
 	wg.Go(func() { a.pinKeys(ctx) })
 	a.client.WatchRollouts(ctx, a.identity.Host, a.offer, a.withdraw, func(err error) {
-		a.log.Info("control plane does not answer; what runs is kept running", "error", err.Error())
+		if !control.IsRoutine(err) {
+			a.log.Info("control plane does not answer; what runs is kept running", "error", err.Error())
+		}
 	})
 	<-ctx.Done()
 	a.log.Info("agent stops; containers stay as they are")
@@ -165,6 +166,18 @@ func (a *Agent) worker(key state.Key) *worker {
 		a.start(w)
 	}
 	return w
+}
+
+// ownerOf names the environment that has a compose project already, if it is not that of w.
+func (a *Agent) ownerOf(project string, w *worker) (owner state.Key, taken bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key, other := range a.workers {
+		if other != w && other.concerns(project) {
+			return key, true
+		}
+	}
+	return state.Key{}, false
 }
 
 func (a *Agent) offer(rollout *v1alpha1.Rollout) {
@@ -333,9 +346,4 @@ func sleepUntil(ctx context.Context, t time.Time) bool {
 			return false
 		}
 	}
-}
-
-// namesOf is a worker's identity in logs and errors.
-func namesOf(spec v1alpha1.RolloutSpec) string {
-	return fmt.Sprintf("%s/%s release %s (sequence %d)", spec.Project, spec.Environment, spec.Release.Name, spec.Sequence)
 }

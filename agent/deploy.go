@@ -47,7 +47,13 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 	now := time.Now()
 	d := state.Deployment{Name: rollout.Name, UID: string(rollout.UID), Spec: *rollout.Spec.DeepCopy()}
 	d.Begin(v1alpha1.RolloutVerifying, now)
-	w.say(d.UID, "")
+	if w.live.uid != d.UID {
+		w.say(d.UID, "")
+	}
+	if owner, taken := w.agent.ownerOf(d.Spec.ComposeProject, w); taken {
+		w.reject(rollout, rejection{v1alpha1.ReasonComposeInvalid, fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
+		return now
+	}
 	secrets, err := w.secrets(ctx, d.Spec)
 	if err != nil {
 		w.say(d.UID, "waits for what it needs: "+err.Error())

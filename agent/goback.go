@@ -47,7 +47,7 @@ func (w *worker) recordFailure(ctx context.Context, f *failed) {
 		failure.Logs = w.lastWords(ctx, *verdict)
 	}
 	attempt.Failure = &failure
-	w.save() // without it, the same failure is found again after a crash
+	_ = w.save() // without it, the same failure is found again after a crash
 	w.say(attempt.UID, failure.Message)
 }
 
@@ -57,7 +57,7 @@ func (w *worker) end(f state.Failure) {
 	attempt.Begin(f.Phase, time.Now())
 	f.Timings = attempt.Timings
 	w.disk.Fail(f)
-	w.save()
+	_ = w.save()
 	w.live = live{}
 }
 

@@ -71,7 +71,7 @@ func (w *worker) noteHealth(verdict health.Verdict, now time.Time) {
 		w.concludeGoingBack(current)
 	}
 	current.HealthySince = since
-	w.save() // at worst the streak of health seems longer after a crash than it was, by the time of one write
+	_ = w.save() // at worst the streak of health seems longer after a crash than it was, by the time of one write
 }
 
 // concludeGoingBack corrects a failure whose way back failed at first and was healed later.

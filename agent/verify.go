@@ -56,7 +56,7 @@ func (w *worker) credentials(ctx context.Context, spec v1alpha1.RolloutSpec) ([]
 	}
 	config, found := data[corev1.DockerConfigJsonKey]
 	if !found {
-		return nil, fmt.Errorf("Secret %s has no key %s", spec.RegistrySecretRef, corev1.DockerConfigJsonKey)
+		return nil, fmt.Errorf("secret %s has no key %s", spec.RegistrySecretRef, corev1.DockerConfigJsonKey)
 	}
 	return config, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -25,6 +26,9 @@ const approvalsPolicy = "sirrat-approvals"
 type guardState struct {
 	ok      bool
 	message string
+	// id names policy and binding as they are now, and since says when the younger of them was made.
+	id    string
+	since time.Time
 }
 
 func (g guardState) reason() string {
@@ -58,7 +62,7 @@ func (g *guard) check(ctx context.Context) (guardState, error) {
 	if err := g.reader.Get(ctx, client.ObjectKey{Name: approvalsPolicy}, &policy); err != nil {
 		return missing("ValidatingAdmissionPolicy", err)
 	}
-	if !samePolicy(policy.Spec, g.want.Spec) {
+	if !equality.Semantic.DeepEqual(policy.Spec, g.want.Spec) { // the file writes out every default
 		return guardState{message: fmt.Sprintf("the ValidatingAdmissionPolicy %s was altered: no approval counts until the operator applies it again", approvalsPolicy)}, nil
 	}
 	var binding admissionv1.ValidatingAdmissionPolicyBinding
@@ -69,7 +73,13 @@ func (g *guard) check(ctx context.Context) (guardState, error) {
 	if s.PolicyName != approvalsPolicy || !slices.Contains(s.ValidationActions, admissionv1.Deny) || s.ParamRef != nil || narrows(s.MatchResources) {
 		return guardState{message: fmt.Sprintf("the ValidatingAdmissionPolicyBinding %s does not deny everywhere: no approval counts until the operator applies it again", approvalsPolicy)}, nil
 	}
-	return guardState{ok: true, message: "admission lets people approve in their own name only, with the verb approve"}, nil
+	state := guardState{ok: true, message: "admission lets people approve in their own name only, with the verb approve"}
+	state.id = fmt.Sprintf("%s/%d,%s/%d", policy.UID, policy.Generation, binding.UID, binding.Generation)
+	state.since = policy.CreationTimestamp.Time
+	if binding.CreationTimestamp.After(state.since) {
+		state.since = binding.CreationTimestamp.Time
+	}
+	return state, nil
 }
 
 func missing(kind string, err error) (guardState, error) {
@@ -77,33 +87,6 @@ func missing(kind string, err error) (guardState, error) {
 		return guardState{message: fmt.Sprintf("the %s %s is missing: no approval counts until the operator applies it again (restart sirrat server, or helm upgrade)", kind, approvalsPolicy)}, nil
 	}
 	return guardState{}, fmt.Errorf("read %s %s: %w", kind, approvalsPolicy, err)
-}
-
-// samePolicy compares what decides; the API server fills in the rest.
-func samePolicy(got, want admissionv1.ValidatingAdmissionPolicySpec) bool {
-	if got.FailurePolicy != nil && *got.FailurePolicy != admissionv1.Fail || got.ParamKind != nil || got.MatchConstraints == nil || want.MatchConstraints == nil {
-		return false
-	}
-	return equality.Semantic.DeepEqual(expressions(got), expressions(want)) &&
-		equality.Semantic.DeepEqual(got.MatchConditions, want.MatchConditions) &&
-		sameRules(got.MatchConstraints, want.MatchConstraints) && !narrows(got.MatchConstraints)
-}
-
-func expressions(s admissionv1.ValidatingAdmissionPolicySpec) (out []string) {
-	for _, v := range s.Variables {
-		out = append(out, v.Name+"="+v.Expression)
-	}
-	for _, v := range s.Validations {
-		out = append(out, v.Expression)
-	}
-	return out
-}
-
-func sameRules(a, b *admissionv1.MatchResources) bool {
-	return slices.EqualFunc(a.ResourceRules, b.ResourceRules, func(x, y admissionv1.NamedRuleWithOperations) bool {
-		return slices.Equal(x.Operations, y.Operations) && slices.Equal(x.APIGroups, y.APIGroups) && slices.Equal(x.APIVersions, y.APIVersions) &&
-			slices.Equal(x.Resources, y.Resources) && slices.Equal(x.ResourceNames, y.ResourceNames)
-	})
 }
 
 // narrows says that selectors or exclusions leave some object out.

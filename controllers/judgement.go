@@ -37,6 +37,9 @@ type snapshot struct {
 	now                         time.Time
 }
 
+// unguarded is the value of status.guard while admission does not protect approvals.
+const unguarded = "none"
+
 // judgeRelease computes the whole status of a release from a snapshot; bundle is what was frozen so far. It is pure and
 // idempotent: the same snapshot gives the same status.
 func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) v1alpha1.ReleaseStatus {
@@ -47,6 +50,10 @@ func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) v1alpha1.ReleaseStatus {
 	st.Evidence = set.Counted
 	st.Environments = observeEnvironments(s, old.Environments)
 	st.Approvals = recordApprovals(s, bundle)
+	st.Guard = s.guard.id
+	if !s.guard.ok {
+		st.Guard = unguarded
+	}
 
 	// Karma depends on where the release is, gates on karma: two steps, no circle, since authorising changes neither works
 	// nor what has been reached.
@@ -189,13 +196,38 @@ func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set, g v1alp
 	case v.Verdict == v1alpha1.VerdictPassed && (entry == nil || entry.Phase != v1alpha1.PhaseAuthorized || entry.BundleHash != hash):
 		fresh := v1alpha1.ReleaseEnvironment{
 			Name: envName, Phase: v1alpha1.PhaseAuthorized, BundleHash: hash, Retry: retry,
-			AuthorizedAt: metav1.NewMicroTime(s.now.Truncate(time.Microsecond)),
+			AuthorizedAt: authorizedAt(s, envName, entry),
 		}
 		st.Environments = putEntry(s.bridge, st.Environments, fresh)
 	case v.Verdict != v1alpha1.VerdictPassed && entry != nil && entry.Phase == v1alpha1.PhaseAuthorized:
 		st.Environments = slices.DeleteFunc(st.Environments, func(e v1alpha1.ReleaseEnvironment) bool { return e.Name == envName })
 	}
 	return v
+}
+
+// authorizedAt is now, but always after everything that was ever authorised for the environment, even if the clock was set
+// back: the time is the order in which releases replace each other there.
+func authorizedAt(s snapshot, environment string, old *v1alpha1.ReleaseEnvironment) metav1.MicroTime {
+	at := s.now.Truncate(time.Microsecond)
+	after := func(t metav1.MicroTime) {
+		if !at.After(t.Time) {
+			at = t.Add(time.Microsecond)
+		}
+	}
+	if old != nil {
+		after(old.AuthorizedAt)
+	}
+	for _, other := range s.siblings {
+		if e := findEntry(other.Status.Environments, environment); e != nil {
+			after(e.AuthorizedAt)
+		}
+	}
+	for _, env := range s.bridge {
+		if env.Name == environment && env.Status.Current != nil {
+			after(env.Status.Current.AuthorizedAt)
+		}
+	}
+	return metav1.NewMicroTime(at)
 }
 
 // settled says that the entry stands as it was authorised, so that its gate is not judged again: it was sent out with
@@ -300,11 +332,11 @@ func newerIn(r *v1alpha1.Release, siblings []v1alpha1.Release, environment strin
 }
 
 // recordApprovals turns annotations into records. A record keeps the bundle hash under which it was first seen; once
-// stale it stays so until it is withdrawn and given again.
+// stale it stays so until it is withdrawn and given again. What appears while admission does not protect annotations, or
+// while its policy was exchanged, proves nothing about who wrote it: it is recorded as stale.
 func recordApprovals(s snapshot, bundle *v1alpha1.Bundle) []v1alpha1.ApprovalRecord {
-	if !s.guard.ok {
-		return s.release.Status.Approvals // nothing new is believed while admission does not protect annotations
-	}
+	trusted := s.guard.ok && (s.release.Status.Guard == s.guard.id ||
+		s.release.Status.Guard == "" && !s.release.CreationTimestamp.Time.Before(s.guard.since))
 	var out []v1alpha1.ApprovalRecord
 	for _, g := range s.gates {
 		hash := bundleHash(bundle, g.Spec.Environment)
@@ -314,6 +346,9 @@ func recordApprovals(s snapshot, bundle *v1alpha1.Bundle) []v1alpha1.ApprovalRec
 				rec = *old
 			} else {
 				rec.Time, rec.BundleHash = metav1.NewTime(s.now.Truncate(time.Second)), hash
+				if !trusted && rec.Decision != v1alpha1.DecisionRejected {
+					rec.Stale = "given while admission did not protect approvals: withdraw it and approve again"
+				}
 			}
 			if rec.Stale == "" && rec.Decision != v1alpha1.DecisionRejected {
 				rec.Stale = staleness(s, rec, g, hash)

@@ -58,14 +58,14 @@ func Connect(host string) (*Engine, error) {
 	}
 	c, err := client.New(options...)
 	if err != nil {
-		return nil, fmt.Errorf("Docker engine at %s: %w", host, err)
+		return nil, fmt.Errorf("docker engine at %s: %w", host, err)
 	}
 	// What the SDK says through its global logger is said again in its errors, or is meant for somebody at a terminal.
 	logrus.SetOutput(io.Discard)
 	base, err := command.NewDockerCli(command.WithAPIClient(c), command.WithInputStream(io.NopCloser(strings.NewReader(""))),
 		command.WithCombinedStreams(io.Discard))
 	if err != nil {
-		return nil, fmt.Errorf("Docker engine at %s: %w", host, err)
+		return nil, fmt.Errorf("docker engine at %s: %w", host, err)
 	}
 	e := &Engine{host: host, client: c}
 	e.cli = &dockerCLI{Cli: base, client: c, config: configfile.New(""), endpoint: docker.Endpoint{EndpointMeta: docker.EndpointMeta{Host: host}}}

@@ -10,7 +10,9 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -167,6 +169,12 @@ func (c *Client) WatchRollouts(ctx context.Context, host string, offered, withdr
 		return
 	}
 	informer.RunWithContext(ctx)
+}
+
+// IsRoutine says whether a failure of a watch is part of its life: it ended in good order, or was away for too long and
+// begins anew.
+func IsRoutine(err error) bool {
+	return errors.Is(err, io.EOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }
 
 // statusFields are all members of a Rollout's status: a merge patch must name those that are to go.

@@ -32,7 +32,7 @@ func WriteFile(path string, data []byte) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(temporary.Name())
+			_ = os.Remove(temporary.Name())
 			err = fmt.Errorf("write %s: %w", path, err)
 		}
 	}()

@@ -261,13 +261,14 @@ func judgeContainer(v *Verdict, want Service, c Container, base Baseline, now ti
 	default:
 		return finding{Down, c.State, true}
 	}
+	if c.Check == CheckUnhealthy {
+		return finding{Unhealthy, "its healthcheck fails", true}
+	}
 	if steady := c.StartedAt.Add(MaxStreak); grown > MaxRestarts && now.Before(steady) {
 		v.lookAt(steady)
 		return finding{Unhealthy, fmt.Sprintf("restarted %d times", grown), true}
 	}
 	switch c.Check {
-	case CheckUnhealthy:
-		return finding{Unhealthy, "its healthcheck fails", true}
 	case CheckStarting:
 		return finding{Waiting, "waits for its healthcheck", false}
 	case CheckHealthy:

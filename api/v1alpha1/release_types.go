@@ -167,6 +167,10 @@ type ReleaseStatus struct {
 	// +optional
 	// +listType=atomic
 	Approvals []ApprovalRecord `json:"approvals,omitempty"`
+	// The admission policy and binding, by uid and generation, under which approvals were last read. Approvals that appear
+	// while it changes are not believed.
+	// +optional
+	Guard string `json:"guard,omitempty"`
 	// Ready, Reconciling, Stalled, Frozen, ApprovalsGuarded.
 	// +optional
 	// +listType=map

@@ -47,8 +47,9 @@ type Rollout struct {
 
 // RolloutSpec is all that an agent needs.
 type RolloutSpec struct {
-	// Project's name and uid.
-	Project    string `json:"project"`
+	// Project's name.
+	Project string `json:"project"`
+	// Project's uid: another project of the same name is another project.
 	ProjectUID string `json:"projectUID"`
 	// Environment.
 	Environment string `json:"environment"`

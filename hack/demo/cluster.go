@@ -10,9 +10,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
@@ -75,7 +77,8 @@ func connect(kubeconfig string) (client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", kubeconfig, err)
 	}
-	config.QPS = -1 // one poll at a time needs no limit
+	log.SetLogger(logr.Discard()) // what goes wrong comes back as an error
+	config.QPS = -1               // one poll at a time needs no limit
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, err

@@ -299,10 +299,16 @@ func cleanKept(dir string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
 	for pid, program := range k.PIDs {
-		// A process of the same number may be another by now.
-		target, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
-		if err == nil && strings.HasPrefix(filepath.Base(target), program) {
+		if still(pid, program) {
 			_ = syscall.Kill(pid, syscall.SIGTERM) // it may end at this moment
+		}
+	}
+	for pid, program := range k.PIDs {
+		err := await(ctx, stopTimeout, program+" ends", func(context.Context) (string, bool, error) {
+			return "it runs", !still(pid, program), nil
+		})
+		if err != nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may end at this moment
 		}
 	}
 	var errs []error
@@ -314,4 +320,10 @@ func cleanKept(dir string) error {
 	}
 	_, err = output(ctx, nil, "hack/engine.sh", "stop", strconv.Itoa(k.EngineUser))
 	return errors.Join(append(errs, err, os.RemoveAll(dir))...)
+}
+
+// still tells whether a process number is that of a program: it may belong to another by now.
+func still(pid int, program string) bool {
+	target, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
+	return err == nil && strings.HasPrefix(filepath.Base(target), program)
 }

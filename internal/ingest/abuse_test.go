@@ -388,7 +388,7 @@ func TestNoSecretsAnywhere(t *testing.T) {
 	secret := b.token[len("sirrat_aaaaaaaa_"):]
 	wrong := b.token[:len(b.token)-1] + "z"
 	var seen strings.Builder
-	for _, token := range []string{b.token, wrong, b.token + "\x7f"[:0] + "!"} {
+	for _, token := range []string{b.token, wrong, b.token + "!"} {
 		for _, url := range []string{b.results(), b.deployments(), b.gates("commit=" + someCommit), b.url + "/nowhere"} {
 			_, header, raw := b.send(http.MethodPost, url, token, result(someCommit, `"branch":"`+secret+`!"`), nil)
 			fmt.Fprint(&seen, header, string(raw))

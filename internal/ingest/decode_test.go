@@ -15,6 +15,16 @@ import (
 
 const someCommit = "3f2a9c1d0b7e6f5a4c3b2a190817263544536271"
 
+// commitOf makes a full commit from its first digits.
+func commitOf(digits string) string { return digits + strings.Repeat("0", sha1Digits-len(digits)) }
+
+func result(commit, members string) string {
+	if members != "" {
+		members = "," + members
+	}
+	return `{"type":"tests","status":"passed","commit":"` + commit + `"` + members + `}`
+}
+
 func TestDecodeResult(t *testing.T) {
 	coverage := func(f float64) *float64 { return &f }
 	for _, tc := range []struct {

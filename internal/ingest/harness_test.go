@@ -356,13 +356,3 @@ func (l *logBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
-
-// commitOf makes a full commit from its first digits.
-func commitOf(digits string) string { return digits + strings.Repeat("0", sha1Digits-len(digits)) }
-
-func result(commit, members string) string {
-	if members != "" {
-		members = "," + members
-	}
-	return `{"type":"tests","status":"passed","commit":"` + commit + `"` + members + `}`
-}

@@ -122,7 +122,7 @@ func enforced(ctx context.Context, what string, holds func() (bool, error)) erro
 		return ok, nil
 	})
 	if err != nil {
-		return fmt.Errorf("%s is not enforced: %w; the API answered: %v", what, err, answer)
+		return fmt.Errorf("%s is not enforced: %w", what, errors.Join(err, answer))
 	}
 	return nil
 }

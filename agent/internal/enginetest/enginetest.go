@@ -120,6 +120,7 @@ type Registry struct {
 func NewRegistry(t testing.TB, engine *client.Client) *Registry {
 	t.Helper()
 	r := &Registry{engine: engine}
+	closing := make(chan struct{})
 	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		if request.Method == http.MethodGet {
@@ -132,13 +133,17 @@ func NewRegistry(t testing.TB, engine *client.Client) *Registry {
 				select {
 				case <-time.After(time.Duration(r.Slow.Load())):
 				case <-request.Context().Done():
+				case <-closing:
 				}
 			}
 		}
 		handler.ServeHTTP(w, request)
 	}))
-	t.Cleanup(server.CloseClientConnections)
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		close(closing)
+		server.CloseClientConnections()
+		server.Close()
+	})
 	r.Host = strings.TrimPrefix(server.URL, "http://")
 	return r
 }

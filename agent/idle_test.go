@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"gitlab.com/dynors/sirrat/agent/internal/enginetest"
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+// maxIdle is what an agent may need in memory while nothing happens, in MB.
+const maxIdle = 50
+
+// The agent as it is shipped: small while idle, and silent.
+func TestIdle(t *testing.T) {
+	s := newServer(t)
+	binary := filepath.Join(t.TempDir(), "sirrat-agent")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "gitlab.com/dynors/sirrat/cmd/sirrat-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	info, err := os.Stat(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, "run", "--data-dir", s.dir, "--heartbeat", "1h", "--log-level", "debug")
+	cmd.Stderr = s.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	name := s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1")))
+	s.await(name, v1alpha1.RolloutHealthy)
+	s.await(s.send(s.webOrder(2, s.registry.Image(t, "app", "VERSION=2"))), v1alpha1.RolloutHealthy)
+	s.await(name, v1alpha1.RolloutSuperseded)
+	version := func() string {
+		list, err := s.objects().List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, item := range list.Items {
+			all = append(all, item.GetName()+"@"+item.GetResourceVersion())
+		}
+		return strings.Join(all, " ")
+	}
+	before, said := version(), len(s.log.String())
+	var megabytes int
+	settled := time.Now().Add(5 * time.Second) // long enough for anything that polls to be noticed
+	enginetest.Wait(t, "little memory", func() error {
+		var err error
+		if megabytes, err = residentMegabytes(cmd.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().Before(settled) || megabytes > maxIdle {
+			return fmt.Errorf("%d MB", megabytes)
+		}
+		return nil
+	})
+	t.Logf("idle agent: %d MB resident; binary: %d MB", megabytes, info.Size()>>20)
+	if after := version(); after != before {
+		t.Errorf("something was written while nothing happened: %s, before %s", after, before)
+	}
+	if now := s.log.String(); len(now) != said {
+		t.Errorf("something was done while nothing happened: %s", now[said:])
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the agent does not end cleanly: %v", err)
+	}
+	s.serves("2")
+}
+
+func residentMegabytes(pid int) (int, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, found := strings.CutPrefix(line, "VmRSS:"); found {
+			kilobytes, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
+			return kilobytes >> 10, err
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS: %s", status)
+}

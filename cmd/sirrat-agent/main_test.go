@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"gitlab.com/dynors/sirrat/agent"
+)
+
+func run(args ...string) (string, error) {
+	var out bytes.Buffer
+	cmd := command()
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	err := cmd.Execute()
+	return out.String(), err
+}
+
+func TestCommands(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		args []string
+		want string
+		fail bool
+	}{
+		"help":               {[]string{"--help"}, "Available Commands:", false},
+		"join's help":        {[]string{"join", "--help"}, "sirrat-agent join https://", false},
+		"version":            {[]string{"version"}, "\n", false},
+		"status before join": {[]string{"status", "--data-dir", dir}, "has not joined", false},
+		"status as JSON":     {[]string{"status", "--data-dir", dir, "-o", "json"}, `"environments": []`, false},
+		"status as YAML":     {[]string{"status", "--data-dir", dir, "-o", "yaml"}, "environments: []", false},
+		"status as what":     {[]string{"status", "--data-dir", dir, "-o", "xml"}, "use json or yaml", true},
+		"run before join":    {[]string{"run", "--data-dir", dir}, "has not joined", true},
+		"log level":          {[]string{"run", "--data-dir", dir, "--log-level", "loud"}, "use debug, info or error", true},
+		"join without token": {[]string{"join", "https://sirrat.example", "--data-dir", dir}, "token", true},
+		"join without hash":  {[]string{"join", "https://sirrat.example", "--data-dir", dir, "--token", "abcdef.0123456789abcdef"}, "--ca-hash", true},
+		"unknown":            {[]string{"leave"}, "unknown command", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := run(c.args...)
+			if (err != nil) != c.fail {
+				t.Fatalf("error %v", err)
+			}
+			if err != nil {
+				out += err.Error()
+			}
+			if !strings.Contains(out, c.want) {
+				t.Errorf("%q does not say %q", out, c.want)
+			}
+		})
+	}
+}
+
+func TestTable(t *testing.T) {
+	since := time.Now().Add(-3 * time.Hour)
+	var out bytes.Buffer
+	err := printStatus(&out, "", &agent.Status{Server: "https://sirrat.example:6443", Host: "vps-1", Environments: []agent.EnvironmentStatus{
+		{Project: "shop", Environment: "dev", Release: "a1b2c3d", Version: "v1.0.0", Sequence: 7, Phase: "Healthy", Since: &since},
+		{Project: "shop", Environment: "test", Release: "b2c3d4e", Sequence: 3, Phase: "RolledBack", Since: &since, Serving: "a1b2c3d", Message: "web: exited 1"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `Host vps-1 of https://sirrat.example:6443
+
+PROJECT   ENVIRONMENT   RELEASE            SEQUENCE   PHASE        SINCE   SERVING   MESSAGE
+shop      dev           a1b2c3d (v1.0.0)   7          Healthy      3h      -         -
+shop      test          b2c3d4e            3          RolledBack   3h      a1b2c3d   web: exited 1
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
