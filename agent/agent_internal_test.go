@@ -129,7 +129,7 @@ func TestRedact(t *testing.T) {
 }
 
 func TestPrintable(t *testing.T) {
-	if got := printable("a\tb\x1b[31mred\x07\u202egpj.exe\u2066\x9bé→"); got != "a b[31mredgpj.exeé→" {
+	if got := printable("a\tb\x1b[31mred\x07\u202egpj.exe\u2066\u009bé→"); got != "a b[31mredgpj.exeé→" {
 		t.Errorf("%q", got)
 	}
 	if got := shorten(strings.Repeat("é", maxMessage) + "\n"); len(got) > maxMessage+3 || !strings.HasSuffix(got, "é…") {

@@ -43,9 +43,7 @@ func (w *worker) publish() {
 func (w *worker) statusOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStatus, known bool) {
 	uid := string(rollout.UID)
 	s := v1alpha1.RolloutStatus{ObservedGeneration: rollout.Generation}
-	for _, c := range rollout.Status.Conditions { // times of transitions stay as they were
-		s.Conditions = append(s.Conditions, c)
-	}
+	s.Conditions = append(s.Conditions, rollout.Status.Conditions...) // times of transitions stay as they were
 	w.mu.Lock()
 	rejected, isRejected := w.rejected[rollout.UID]
 	w.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,6 +52,7 @@ func TestMain(m *testing.M) {
 	defer stop()
 	cptest.Main(m,
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
+		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
 		func(_ context.Context, e *cptest.Env) error { return startManager(ctx, e) })
 }
 
@@ -74,9 +76,12 @@ func startManager(ctx context.Context, e *cptest.Env) error {
 	return nil
 }
 
+// benches numbers projects: a benchmark runs several times in one process.
+var benches atomic.Int32
+
 // bench is one test's project, host and registry.
 type bench struct {
-	t       *testing.T
+	t       testing.TB
 	env     *cptest.Env
 	c       client.Client
 	project string
@@ -84,9 +89,9 @@ type bench struct {
 	repo    string
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	t.Helper()
-	b := &bench{t: t, env: cptest.Start(t), project: strings.ToLower(t.Name())}
+	b := &bench{t: t, env: cptest.Start(t), project: fmt.Sprintf("p%d-%.20s", benches.Add(1), strings.ToLower(t.Name()))}
 	b.c = b.clientFor(b.env.Config)
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)

@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/lru"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
@@ -181,6 +182,49 @@ type freezer struct {
 	reader client.Reader
 	// salt keys the hash of values and secrets, so that status tells nothing about them.
 	salt []byte
+	// loaded remembers what compose files name, by the keyed hash of file and values: every release of a project is judged
+	// on the same few files, and reading one takes longer than all the rest of a judgement.
+	loaded *lru.Cache
+}
+
+// loadedFiles is how many compose files are remembered.
+const loadedFiles = 1024
+
+func newFreezer(reader client.Reader, salt []byte) *freezer {
+	return &freezer{reader: reader, salt: salt, loaded: lru.New(loadedFiles)}
+}
+
+// loadedFile is what a compose file names, or what is wrong with it.
+type loadedFile struct {
+	refs    map[string]string
+	problem error
+}
+
+// references reads and admits a compose file and returns the image reference of every service.
+func (f *freezer) references(ctx context.Context, env v1alpha1.Environment, m material) (map[string]string, error) {
+	key, err := f.hash(composeProject(env), m.compose, m.values)
+	if err != nil {
+		return nil, err
+	}
+	if known, ok := f.loaded.Get(key); ok {
+		file := known.(loadedFile)
+		return file.refs, file.problem
+	}
+	var file loadedFile
+	loaded, err := composefile.Load(ctx, m.compose, composeProject(env), m.values)
+	if err == nil {
+		err = composefile.Admit(loaded)
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		file.problem = userErrorf("compose file: %s", err)
+	} else {
+		file.refs = composefile.Images(loaded)
+	}
+	f.loaded.Add(key, file)
+	return file.refs, file.problem
 }
 
 func (f *freezer) freezeEnvironment(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.Release, env v1alpha1.Environment, b *v1alpha1.Bundle, images resolver, eb *v1alpha1.EnvironmentBundle) (string, error) {
@@ -188,7 +232,7 @@ func (f *freezer) freezeEnvironment(ctx context.Context, p *v1alpha1.Project, r 
 	if err != nil {
 		return "", err
 	}
-	pinned, err := pinServices(ctx, env, m, b, images)
+	pinned, err := f.pinServices(ctx, env, m, b, images)
 	if err != nil {
 		return "", err
 	}
@@ -196,7 +240,7 @@ func (f *freezer) freezeEnvironment(ctx context.Context, p *v1alpha1.Project, r 
 		return "", err
 	}
 	eb.ComposeHash = composefile.Hash(m.compose)
-	eb.ValuesHash, err = f.hashValues(env, m)
+	eb.ValuesHash, err = f.hash(env.Spec.Values, m.secrets)
 	if err != nil {
 		return "", err
 	}
@@ -218,9 +262,9 @@ func checkTags(env v1alpha1.Environment, r *v1alpha1.Release) error {
 	return nil
 }
 
-// hashValues is a keyed hash: the same values give the same hash, and nobody can guess values from it.
-func (f *freezer) hashValues(env v1alpha1.Environment, m material) (string, error) {
-	text, err := json.Marshal([]any{env.Spec.Values, m.secrets})
+// hash is a keyed hash: the same input gives the same hash, and nobody can guess values from it.
+func (f *freezer) hash(input ...any) (string, error) {
+	text, err := json.Marshal(input)
 	if err != nil {
 		return "", fmt.Errorf("encode values: %w", err)
 	}
@@ -231,18 +275,14 @@ func (f *freezer) hashValues(env v1alpha1.Environment, m material) (string, erro
 
 // pinServices gives every service of the compose file its image by digest, in the order of the services' names. Images of
 // the project come from the bundle; any other is resolved once and kept in the bundle's pins.
-func pinServices(ctx context.Context, env v1alpha1.Environment, m material, b *v1alpha1.Bundle, images resolver) ([]v1alpha1.ServiceImage, error) {
+func (f *freezer) pinServices(ctx context.Context, env v1alpha1.Environment, m material, b *v1alpha1.Bundle, images resolver) ([]v1alpha1.ServiceImage, error) {
 	if m.compose == "" {
 		return nil, nil
 	}
-	loaded, err := composefile.Load(ctx, m.compose, composeProject(env), m.values)
+	refs, err := f.references(ctx, env, m)
 	if err != nil {
-		return nil, userErrorf("compose file: %s", err)
+		return nil, err
 	}
-	if err := composefile.Admit(loaded); err != nil {
-		return nil, userErrorf("compose file: %s", err)
-	}
-	refs := composefile.Images(loaded)
 	var out []v1alpha1.ServiceImage
 	for _, service := range slices.Sorted(maps.Keys(refs)) {
 		image, err := pinReference(ctx, refs[service], b, images)

@@ -77,12 +77,8 @@ func (r *environmentReconciler) validate(ctx context.Context, s *environmentStat
 	if err != nil || m.compose == "" {
 		return err
 	}
-	loaded, err := composefile.Load(ctx, m.compose, composeProject(*s.env), m.values)
-	if err == nil {
-		err = composefile.Admit(loaded)
-	}
-	if err != nil {
-		return userErrorf("spec.compose: %s", err)
+	if _, err := r.freezer.references(ctx, *s.env, m); err != nil {
+		return err
 	}
 	return checkTags(*s.env, &v1alpha1.Release{})
 }
@@ -253,7 +249,7 @@ func (r *environmentReconciler) rolloutSpec(ctx context.Context, s *environmentS
 	if err != nil {
 		return nil, material{}, err
 	}
-	services, err := pinServices(ctx, *s.env, m, bundle, unresolvable{})
+	services, err := r.freezer.pinServices(ctx, *s.env, m, bundle, unresolvable{})
 	if err != nil {
 		return nil, material{}, err
 	}

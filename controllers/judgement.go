@@ -189,7 +189,7 @@ func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set, g v1alp
 	}
 	in := gateInput(s, *st, set, g)
 	if entry != nil && rolledBackWith(*entry, hash, retry) {
-		in.Failed = fmt.Sprintf("%s in %s: %s", strings.ToLower(entry.Phase), envName, entry.Message)
+		in.Failed = fmt.Sprintf("%s in %s: %s", gate.Words(entry.Phase), envName, entry.Message)
 	}
 	v := gate.Judge(in)
 	switch {
@@ -460,7 +460,7 @@ func summariseRelease(s snapshot, st v1alpha1.ReleaseStatus) releaseState {
 		case v.Verdict == v1alpha1.VerdictWaiting:
 			return releaseState{reason: v1alpha1.ReasonWaiting, next: "gate " + v.Name + ": " + gate.WaitingFor(v), reconciling: v.Until != nil, stalled: v.Until == nil}
 		case e != nil && e.Phase != v1alpha1.PhaseHealthy && e.Phase != v1alpha1.PhaseSuperseded:
-			return releaseState{reason: v1alpha1.ReasonCrossing, next: strings.TrimSuffix(fmt.Sprintf("%s in %s: %s", strings.ToLower(e.Phase), e.Name, e.Message), ": "), reconciling: true}
+			return releaseState{reason: v1alpha1.ReasonCrossing, next: strings.TrimSuffix(fmt.Sprintf("%s in %s: %s", gate.Words(e.Phase), e.Name, e.Message), ": "), reconciling: true}
 		}
 	}
 	return releaseState{reason: v1alpha1.ReasonCrossing, next: "every gate passed", reconciling: true}

@@ -38,6 +38,20 @@ func karmaChanged() predicate.Predicate {
 	return whenReleaseChanges(func(r *v1alpha1.Release) any { return r.Status.Karma })
 }
 
+// placesChanged lets an update of an Environment through when its declaration, its hosts or the release in it changed: what
+// else its status says matters to no release.
+func placesChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*v1alpha1.Environment)
+		after, ok2 := e.ObjectNew.(*v1alpha1.Environment)
+		if !ok || !ok2 || before.Generation != after.Generation {
+			return true
+		}
+		b, a := before.Status, after.Status
+		return !sameStatus([]any{b.Current, b.LastGood, b.HostsMatched}, []any{a.Current, a.LastGood, a.HostsMatched})
+	}}
+}
+
 // inProject leaves out what cannot be part of a bundle: objects of hosts and of the system, API tokens.
 func inProject() predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(o client.Object) bool {

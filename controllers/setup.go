@@ -83,7 +83,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		return err
 	}
 	c, rec := mgr.GetClient(), mgr.GetEventRecorder("sirrat")
-	fz := &freezer{reader: c, salt: keys.salt}
+	fz := newFreezer(c, keys.salt)
 	for _, setup := range []func() error{
 		func() error { return setupProject(mgr, &projectReconciler{Client: c, events: rec}) },
 		func() error {
@@ -163,7 +163,7 @@ func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
 			s := o.(*v1alpha1.Rollout).Spec
 			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: s.Project, Name: s.Release.Name}}}
 		})).
-		Watches(&v1alpha1.Environment{}, handler.EnqueueRequestsFromMapFunc(all)).
+		Watches(&v1alpha1.Environment{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(placesChanged())).
 		Watches(&v1alpha1.QualityGate{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.Project{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return releasesIn(ctx, c, o.GetName())

@@ -75,7 +75,10 @@ func newInstallCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return install.Apply(cmd.Context(), cfg)
+			if err := install.Apply(cmd.Context(), cfg); err != nil {
+				return err
+			}
+			return install.WaitEnforced(cmd.Context(), cfg)
 		},
 	}
 	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig of the cluster ($KUBECONFIG); none: as a pod inside it")

@@ -77,7 +77,7 @@ func runServer(ctx context.Context, f serverFlags) (err error) {
 	if err != nil {
 		return fmt.Errorf("--http-bind: %w", err)
 	}
-	defer listener.Close() //nolint:errcheck // the server closes it first
+	defer listener.Close() // the server closes it first
 	cp, err := controlplane.Start(ctx, controlplane.Options{DataDir: f.dataDir, Bind: f.kubeBind, Advertise: f.advertise, Logger: log.WithName("controlplane")})
 	if err != nil {
 		return err
@@ -93,10 +93,17 @@ func runServer(ctx context.Context, f serverFlags) (err error) {
 		<-cp.Done()
 		cancel()
 	}()
+	log.V(1).Info("control plane answers", "after", time.Since(begun).String())
 	if err := install.Apply(ctx, cp.RESTConfig()); err != nil {
 		return err
 	}
+	log.V(1).Info("definitions are served", "after", time.Since(begun).String())
 	err = runBridge(ctx, bridgeOptions{config: cp.RESTConfig(), listener: listener, log: log}, func() {
+		if err := install.WaitEnforced(ctx, cp.RESTConfig()); err != nil {
+			log.Error(err, "not ready")
+			cancel()
+			return
+		}
 		addresses := serverInfo{
 			KubeURL: cp.LocalURL(), AdvertiseURL: cp.AdvertiseURL(), HTTPURL: "http://" + listener.Addr().String(),
 			CAHash: cp.CAHash(), Kubeconfig: cp.AdminKubeconfigPath(), PID: os.Getpid(),

@@ -76,7 +76,9 @@ func TestVerify(t *testing.T) {
 		{name: "expired", now: at.Add(Validity + time.Minute), want: ErrExpired},
 		{name: "expired, but already carried out here", now: at.Add(Validity + time.Minute), started: true},
 		{name: "another digest", change: func(s *v1alpha1.RolloutSpec) { s.Images[0].Image = "reg.example/web@sha256:" + strings.Repeat("2", 64) }, want: ErrMismatch},
-		{name: "another repository, same digest", change: func(s *v1alpha1.RolloutSpec) { s.Images[0].Image = "evil.example/web@sha256:" + strings.Repeat("1", 64) }, want: ErrMismatch},
+		{name: "another repository, same digest", change: func(s *v1alpha1.RolloutSpec) {
+			s.Images[0].Image = "evil.example/web@sha256:" + strings.Repeat("1", 64)
+		}, want: ErrMismatch},
 		{name: "an image by tag", change: func(s *v1alpha1.RolloutSpec) { s.Images[0].Image = "reg.example/web:latest" }, want: ErrMismatch},
 		{name: "another compose file", change: func(s *v1alpha1.RolloutSpec) { s.Compose = "services: {x: {}}" }, want: ErrMismatch},
 		{name: "another value", change: func(s *v1alpha1.RolloutSpec) { s.Values["A"] = "2" }, want: ErrMismatch},

@@ -345,9 +345,9 @@ func (c *ControlPlane) waitReady(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(readyPoll)
 	defer ticker.Stop()
-	last := errors.New("no answer yet")
 	for {
-		if last = ready(ctx, client); last == nil {
+		last := ready(ctx, client)
+		if last == nil {
 			return nil
 		}
 		select {

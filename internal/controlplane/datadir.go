@@ -146,7 +146,8 @@ func (d dataDir) lock() (*os.File, error) {
 		return nil, fmt.Errorf("data directory %s is in use by another process (pid %s): "+
 			"stop that one, or choose another directory with --data-dir", d, strings.TrimSpace(string(owner)))
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

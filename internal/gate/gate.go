@@ -316,9 +316,9 @@ func judgeHealthy(in Input, environment string) outcome {
 	case env.Phase == v1alpha1.PhaseSuperseded && env.HealthySince != nil:
 		return passed("WasHealthy", "was healthy in %s until another release took its place", environment)
 	case env.Phase == v1alpha1.PhaseRolledBack || env.Phase == v1alpha1.PhaseFailed:
-		return refused("FailedThere", "a new commit, or a retry in "+environment, "%s in %s: %s", lower(env.Phase), environment, env.Message)
+		return refused("FailedThere", "a new commit, or a retry in "+environment, "%s in %s: %s", Words(env.Phase), environment, env.Message)
 	default:
-		return waiting("NotHealthy", "the release becomes healthy in "+environment, "%s in %s", lower(env.Phase), environment)
+		return waiting("NotHealthy", "the release becomes healthy in "+environment, "%s in %s", Words(env.Phase), environment)
 	}
 }
 
@@ -463,12 +463,15 @@ func brokenGlass(in Input) *v1alpha1.ApprovalRecord {
 	return nil
 }
 
-func lower(phase string) string {
+// Words is a release's phase in an environment as people say it.
+func Words(phase string) string {
 	switch phase {
 	case v1alpha1.PhaseRolledBack:
 		return "rolled back"
 	case v1alpha1.PhaseReturned:
 		return "taken back"
+	case v1alpha1.PhaseAuthorized:
+		return "authorised"
 	}
 	return strings.ToLower(phase)
 }

@@ -60,7 +60,7 @@ func (a *api) serve(rt route, w http.ResponseWriter, r *http.Request) {
 	log := a.o.Log.WithValues("method", r.Method, "path", r.URL.Path)
 	defer func() {
 		if v := recover(); v != nil {
-			if v == http.ErrAbortHandler {
+			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(v)
 			}
 			log.Error(panicError(v), "panic in a request", "stack", string(debug.Stack()))

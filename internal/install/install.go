@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,9 +34,8 @@ const fieldManager = "sirrat"
 // establishTimeout bounds the wait for CRDs to be served.
 const establishTimeout = 30 * time.Second
 
-// Apply applies everything by server-side apply, taking back what others changed, and returns when the CRDs are served and
-// the API server enforces the policies: it compiles them a moment after they are stored, and nobody should be let in
-// before. What needs a newer Kubernetes than the cluster's (MutatingAdmissionPolicy: 1.36) is left out.
+// Apply applies everything by server-side apply, taking back what others changed, and returns when the CRDs are served.
+// See WaitEnforced for the policies. What needs a newer Kubernetes than the cluster's (MutatingAdmissionPolicy: 1.36) is left out.
 func Apply(ctx context.Context, cfg *rest.Config) error {
 	objects, err := config.Objects()
 	if err != nil {
@@ -50,28 +50,45 @@ func Apply(ctx context.Context, cfg *rest.Config) error {
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
-	var crds []string
+	var crds, others []*unstructured.Unstructured
 	for _, o := range objects {
-		err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(fieldManager), client.ForceOwnership)
-		if apierrors.IsNotFound(err) && strings.HasPrefix(o.GetKind(), "MutatingAdmissionPolicy") {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("apply %s %s: %w", o.GetKind(), o.GetName(), err)
-		}
 		if o.GetKind() == "CustomResourceDefinition" {
-			crds = append(crds, o.GetName())
+			crds = append(crds, o)
+		} else {
+			others = append(others, o)
 		}
 	}
-	if err := waitEstablished(ctx, c, crds); err != nil {
-		return err
+	for _, group := range [][]*unstructured.Unstructured{crds, others} {
+		if err := applyAll(ctx, c, group); err != nil {
+			return err
+		}
 	}
-	return waitEnforced(ctx, cfg)
+	return waitEstablished(ctx, c, crds)
 }
 
-// waitEnforced asks, without effect, for what the policies must refuse to anybody: an approval and a creation in another's
+// applyAll applies objects that do not need each other, several at a time.
+func applyAll(ctx context.Context, c client.Client, objects []*unstructured.Unstructured) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for _, o := range objects {
+		group.Go(func() error {
+			err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(fieldManager), client.ForceOwnership)
+			if apierrors.IsNotFound(err) && strings.HasPrefix(o.GetKind(), "MutatingAdmissionPolicy") {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("apply %s %s: %w", o.GetKind(), o.GetName(), err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// WaitEnforced returns when the API server enforces the policies: it compiles them a moment after they are stored, and
+// nobody should be let in before. It asks, without effect, for what the policies must refuse to anybody: an approval and a creation in another's
 // name.
-func waitEnforced(ctx context.Context, cfg *rest.Config) error {
+func WaitEnforced(ctx context.Context, cfg *rest.Config) error {
 	clients, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
@@ -120,11 +137,11 @@ func staticMapper(objects []*unstructured.Unstructured) meta.RESTMapper {
 	return mapper
 }
 
-func waitEstablished(ctx context.Context, c client.Client, names []string) error {
-	for _, name := range names {
+func waitEstablished(ctx context.Context, c client.Client, crds []*unstructured.Unstructured) error {
+	for _, o := range crds {
 		err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, establishTimeout, true, func(ctx context.Context) (bool, error) {
 			var crd apiextensionsv1.CustomResourceDefinition
-			if err := c.Get(ctx, client.ObjectKey{Name: name}, &crd); err != nil {
+			if err := c.Get(ctx, client.ObjectKey{Name: o.GetName()}, &crd); err != nil {
 				return false, client.IgnoreNotFound(err)
 			}
 			for _, cond := range crd.Status.Conditions {
@@ -135,7 +152,7 @@ func waitEstablished(ctx context.Context, c client.Client, names []string) error
 			return false, nil
 		})
 		if err != nil {
-			return fmt.Errorf("wait for %s to be served: %w", name, err)
+			return fmt.Errorf("wait for %s to be served: %w", o.GetName(), err)
 		}
 	}
 	return nil

@@ -26,7 +26,7 @@ import (
 // callTimeout bounds one call to a registry.
 const callTimeout = 30 * time.Second
 
-// ErrNotFound: the registry answered that there is no such tag, digest or repository.
+// ErrNotFound says that the registry answered that there is no such tag, digest or repository.
 var ErrNotFound = errors.New("not in the registry")
 
 // Client talks to registries with the credentials of one project.
@@ -146,7 +146,9 @@ func explain(doing string, err error) error {
 
 type keychainFunc func(host string) (authn.Authenticator, error)
 
-func (f keychainFunc) Resolve(r authn.Resource) (authn.Authenticator, error) { return f(r.RegistryStr()) }
+func (f keychainFunc) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	return f(r.RegistryStr())
+}
 
 type anonymous struct{}
 

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 	ctx, stop := context.WithCancel(context.Background())
 	cptest.Main(m,
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
+		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
 		func(_ context.Context, e *cptest.Env) error { return startControllers(ctx, e) })
 	stop()
 }
