@@ -423,10 +423,10 @@ func TestDeletedProjectLeavesNothingBehind(t *testing.T) {
 	}
 	cptest.Wait(t, "everything to be gone", func(ctx context.Context) error {
 		if err := b.c.Get(ctx, client.ObjectKey{Name: b.project}, &corev1.Namespace{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("namespace: %v", err)
+			return fmt.Errorf("namespace: %w", err)
 		}
 		if err := b.c.Get(ctx, client.ObjectKey{Name: b.project}, p); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("project: %v", err)
+			return fmt.Errorf("project: %w", err)
 		}
 		for _, list := range []client.ObjectList{&v1alpha1.RolloutList{}, &corev1.SecretList{}} {
 			if err := b.c.List(ctx, list, client.MatchingLabels{v1alpha1.LabelProject: b.project}); err != nil {

@@ -40,12 +40,11 @@ import (
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
-	ctx, stop := context.WithCancel(context.Background())
+	ctx := context.Background() // as long as the process
 	cptest.Main(m,
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
 		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
 		func(_ context.Context, e *cptest.Env) error { return startControllers(ctx, e) })
-	stop()
 }
 
 func startControllers(ctx context.Context, e *cptest.Env) error {

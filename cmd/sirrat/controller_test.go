@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
+	"gitlab.com/dynors/sirrat/internal/install"
+)
+
+func TestMain(m *testing.M) {
+	cptest.Main(m, func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) })
+}
+
+// TestController runs `sirrat controller` against a cluster that it did not start: it takes the lease, answers over HTTP,
+// stops when told and gives the lease back.
+func TestController(t *testing.T) {
+	env := cptest.Start(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- runController(ctx, controllerFlags{kubeconfig: env.ControlPlane.AdminKubeconfigPath(), httpBind: address, leaderElect: true})
+	}()
+	cptest.Wait(t, "the controller to be ready", func(ctx context.Context) error { return get(ctx, "http://"+address+"/readyz") })
+	holder := func(ctx context.Context) (*coordinationv1.Lease, error) {
+		return env.Client.CoordinationV1().Leases(v1alpha1.SystemNamespace).Get(ctx, "sirrat-controller", metav1.GetOptions{})
+	}
+	cptest.Wait(t, "the lease to be held", func(ctx context.Context) error {
+		lease, err := holder(ctx)
+		if err == nil && (lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "") {
+			return fmt.Errorf("held by nobody")
+		}
+		return err
+	})
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	lease, err := holder(t.Context())
+	if err != nil || *lease.Spec.HolderIdentity != "" {
+		t.Errorf("the lease was not given back: %+v, %v", lease, err)
+	}
+}
+
+func get(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return nil
+}
+
+func TestUserKubeconfig(t *testing.T) {
+	env := cptest.Start(t)
+	cmd := newCommand()
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetArgs([]string{"user", "kubeconfig", "qa@dynors.com", "--data-dir", env.DataDir})
+	if err := cmd.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), env.ControlPlane.LocalURL()) {
+		t.Errorf("does not name the server:\n%.300s", out.String())
+	}
+	cmd.SetArgs([]string{"user", "kubeconfig", "system:masters", "--data-dir", env.DataDir})
+	if err := cmd.Execute(); err == nil {
+		t.Error("a system user was handed out")
+	}
+}
+
+func TestServerRefusesTakenPort(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	dir := filepath.Join(t.TempDir(), "data")
+	err = runServer(t.Context(), serverFlags{dataDir: dir, httpBind: listener.Addr().String()})
+	if err == nil || !strings.Contains(err.Error(), "--http-bind") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("a data directory was left behind")
+	}
+}
