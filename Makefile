@@ -14,7 +14,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO ?= go
 TOOL := $(GO) tool -modfile=hack/tools/go.mod
-LDFLAGS := -s -w -X main.version=$(VERSION) -X gitlab.com/dynors/sirrat/internal/version.Version=$(VERSION)
+LDFLAGS := -s -w -X gitlab.com/dynors/sirrat/internal/version.Version=$(VERSION)
 PROGRAMS := sirrat sirrat-agent kubectl-sirrat
 CHART := charts/sirrat
 
@@ -53,9 +53,13 @@ test-unit: ## Run the tests that need no engine and little time.
 	@$(GO) run ./hack/testcount -short -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
 
 .PHONY: bench
-bench: ## Run the benchmarks and print their figures.
+bench: ## Run the benchmarks of docs/architecture.md and print their figures; some minutes.
 	@engine=$$(hack/engine.sh ensure $$$$); trap "hack/engine.sh stop $$$$" EXIT; \
-	  export DOCKER_HOST="$$engine"; $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m $(PKG)
+	  export DOCKER_HOST="$$engine"; \
+	  $(GO) test -run '^$$' -bench Start -benchtime 1x ./internal/controlplane; \
+	  $(GO) test -run '^$$' -bench Results -benchtime 2000x ./internal/ingest; \
+	  $(GO) test -run '^$$' -bench ApprovalToAgent -benchtime 40x ./controllers; \
+	  $(GO) test -run '^$$' -bench Deploy -benchtime 8x ./agent
 
 ##@ Code
 

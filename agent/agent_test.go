@@ -47,7 +47,7 @@ type server struct {
 	port     int
 }
 
-func newServer(t *testing.T) *server {
+func newServer(t testing.TB) *server {
 	t.Helper()
 	raw := enginetest.Engine(t)
 	engine, err := compose.Connect("")

@@ -42,7 +42,7 @@ import (
 
 // host is a server that may join: what the Host controller would have made for it.
 type host struct {
-	*testing.T
+	testing.TB
 	env   *cptest.Env
 	name  string
 	uid   string
@@ -52,9 +52,9 @@ type host struct {
 	log   *logs
 }
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
-	h := &host{T: t, env: cptest.Start(t), name: fmt.Sprintf("t%08x", rand.Uint32()), uid: string(uuid.NewUUID()), dir: t.TempDir(), log: &logs{}}
+	h := &host{TB: t, env: cptest.Start(t), name: fmt.Sprintf("t%08x", rand.Uint32()), uid: string(uuid.NewUUID()), dir: t.TempDir(), log: &logs{}}
 	var public []byte
 	var err error
 	if h.key, _, public, err = envelope.GenerateKey(); err != nil {

@@ -13,6 +13,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -97,7 +98,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		},
 		func() error {
 			return ctrl.NewControllerManagedBy(mgr).For(&certificatesv1.CertificateSigningRequest{}).Named("enrolment").
-				Complete(&enrolmentReconciler{Client: c, clientset: clientset, events: rec})
+				Complete(patient{&enrolmentReconciler{Client: c, clientset: clientset, events: rec}})
 		},
 		func() error { return setupPV(mgr, rec, o.Now) },
 		func() error { return setupGate(mgr) },
@@ -108,6 +109,22 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		}
 	}
 	return nil
+}
+
+// patient looks again at once when somebody else wrote the object in between: that is how writers take turns, and no error
+// to tell an operator of.
+type patient struct{ reconcile.Reconciler }
+
+// conflictPause is the pause after a conflict, for the cache to catch up.
+const conflictPause = 10 * time.Millisecond
+
+// Reconcile implements reconcile.Reconciler.
+func (p patient) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	result, err := p.Reconciler.Reconcile(ctx, req)
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: conflictPause}, nil
+	}
+	return result, err
 }
 
 func addIndexes(ctx context.Context, mgr manager.Manager) error {
@@ -141,7 +158,7 @@ func setupProject(mgr manager.Manager, r *projectReconciler) error {
 		Watches(&v1alpha1.Environment{}, toProject).
 		Watches(&v1alpha1.QualityGate{}, toProject, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.Release{}, toProject, builder.WithPredicates(karmaChanged())).
-		Complete(r)
+		Complete(patient{r})
 }
 
 func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
@@ -172,7 +189,7 @@ func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(inProject())).
 		Watches(&admissionv1.ValidatingAdmissionPolicy{}, everywhere, builder.WithPredicates(policy)).
 		Watches(&admissionv1.ValidatingAdmissionPolicyBinding{}, everywhere, builder.WithPredicates(policy)).
-		Complete(r)
+		Complete(patient{r})
 }
 
 func setupEnvironment(mgr manager.Manager, r *environmentReconciler) error {
@@ -195,7 +212,7 @@ func setupEnvironment(mgr manager.Manager, r *environmentReconciler) error {
 		})).
 		Watches(&corev1.Secret{}, all, builder.WithPredicates(inProject())).
 		Watches(&corev1.ConfigMap{}, all, builder.WithPredicates(inProject())).
-		Complete(r)
+		Complete(patient{r})
 }
 
 func setupHost(mgr manager.Manager, r *hostReconciler) error {
@@ -210,12 +227,12 @@ func setupHost(mgr manager.Manager, r *hostReconciler) error {
 		Owns(&corev1.Namespace{}).Owns(&rbacv1.RoleBinding{}).Owns(&corev1.ConfigMap{}).
 		Watches(&coordinationv1.Lease{}, toHost, builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == v1alpha1.AgentLease }))).
 		Watches(&v1alpha1.Rollout{}, toHost).
-		Complete(r)
+		Complete(patient{r})
 }
 
 func setupPV(mgr manager.Manager, rec recorder, now func() time.Time) error {
 	opener := &pvOpener{Client: mgr.GetClient(), events: rec, now: now}
-	if err := ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}, builder.WithPredicates(environmentsChanged())).Named("pv-opener").Complete(opener); err != nil {
+	if err := ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}, builder.WithPredicates(environmentsChanged())).Named("pv-opener").Complete(patient{opener}); err != nil {
 		return err
 	}
 	c := mgr.GetClient()
@@ -227,7 +244,7 @@ func setupPV(mgr manager.Manager, rec recorder, now func() time.Time) error {
 			}
 			return requests(list.Items, func(p *v1alpha1.PV) client.Object { return p })
 		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Complete(&pvReconciler{Client: c, events: rec, now: now})
+		Complete(patient{&pvReconciler{Client: c, events: rec, now: now}})
 }
 
 func setupGate(mgr manager.Manager) error {
@@ -242,7 +259,7 @@ func setupGate(mgr manager.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.QualityGate{}).Named("qualitygate").
 		Watches(&v1alpha1.Release{}, all, builder.WithPredicates(verdictsChanged())).
 		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Complete(&qualityGateReconciler{Client: c})
+		Complete(patient{&qualityGateReconciler{Client: c}})
 }
 
 func setupCIResult(mgr manager.Manager) error {
@@ -256,7 +273,7 @@ func setupCIResult(mgr manager.Manager) error {
 			}
 			return requests(list.Items, func(r *v1alpha1.CIResult) client.Object { return r })
 		}), builder.WithPredicates(evidenceChanged())).
-		Complete(&ciResultReconciler{Client: c})
+		Complete(patient{&ciResultReconciler{Client: c}})
 }
 
 func releasesIn(ctx context.Context, c client.Reader, namespace string) []reconcile.Request {

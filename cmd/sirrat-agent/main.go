@@ -21,10 +21,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"gitlab.com/dynors/sirrat/agent"
+	"gitlab.com/dynors/sirrat/internal/version"
 )
-
-// version is set at build time with -ldflags "-X main.version=v1.2.3".
-var version = ""
 
 // Memory: the agent mostly waits, so little garbage is worth more than a few milliseconds of processor time.
 const (
@@ -45,16 +43,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "Error:", err)
 		os.Exit(1)
 	}
-}
-
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
 
 // settings are the flags that several commands share.
@@ -78,7 +66,7 @@ running what runs, with or without the control plane. The server needs no open p
 	root.PersistentFlags().StringVar(&s.dockerHost, "docker-host", "", "address of the Docker engine (default $DOCKER_HOST, or else the default socket)")
 	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), buildVersion()) },
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Version) },
 	})
 	return root
 }
@@ -95,7 +83,7 @@ again does nothing.`,
     --ca-hash sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Server, o.DataDir, o.DockerHost, o.UserAgent = args[0], s.dataDir, s.dockerHost, agent.UserAgent(buildVersion())
+			o.Server, o.DataDir, o.DockerHost, o.UserAgent = args[0], s.dataDir, s.dockerHost, agent.UserAgent(version.Version)
 			return agent.Join(cmd.Context(), o, func(format string, args ...any) {
 				fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...)
 			})
@@ -124,7 +112,7 @@ func runCommand(s *settings) *cobra.Command {
 			}
 			klog.SetLogger(log.WithName("client").V(1))
 			return agent.Run(cmd.Context(), agent.Options{
-				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, Version: buildVersion(), Log: log,
+				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, Version: version.Version, Log: log,
 			})
 		},
 	}

@@ -421,14 +421,11 @@ func BenchmarkStart(b *testing.B) {
 }
 
 // The goal of the whole server is 350 MB; the control plane must leave room.
-func TestMemoryAndTimeToStart(t *testing.T) {
+func TestMemoryAfterStart(t *testing.T) {
 	c := mustStartChild(t, controlplane.Options{DataDir: t.TempDir()})
 	t.Logf("first start: ready in %s, %d MB resident", c.Took.Round(time.Millisecond), c.RSS>>20)
 	if c.RSS > 300<<20 {
 		t.Errorf("%d MB resident", c.RSS>>20)
-	}
-	if c.Took > 10*time.Second { // the goal is 1.5 s; this machine may be busy
-		t.Errorf("ready after %s", c.Took)
 	}
 	c.stop(t)
 }

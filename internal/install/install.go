@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -31,8 +32,8 @@ import (
 // fieldManager owns what is applied.
 const fieldManager = "sirrat"
 
-// establishTimeout bounds the wait for CRDs to be served.
-const establishTimeout = 30 * time.Second
+// serveTimeout bounds each wait for what was applied to take effect.
+const serveTimeout = 30 * time.Second
 
 // Apply applies everything by server-side apply, taking back what others changed, and returns when the CRDs are served.
 // See WaitEnforced for the policies. What needs a newer Kubernetes than the cluster's (MutatingAdmissionPolicy: 1.36) is left out.
@@ -50,20 +51,24 @@ func Apply(ctx context.Context, cfg *rest.Config) error {
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
-	var crds, others []*unstructured.Unstructured
+	// The API server looks for new policies once a second: they go first, so that it has them when the rest is ready.
+	var policies, crds, others []*unstructured.Unstructured
 	for _, o := range objects {
-		if o.GetKind() == "CustomResourceDefinition" {
+		switch o.GroupVersionKind().Group {
+		case "admissionregistration.k8s.io":
+			policies = append(policies, o)
+		case apiextensionsv1.GroupName:
 			crds = append(crds, o)
-		} else {
+		default:
 			others = append(others, o)
 		}
 	}
-	for _, group := range [][]*unstructured.Unstructured{crds, others} {
+	for _, group := range [][]*unstructured.Unstructured{policies, crds, others} {
 		if err := applyAll(ctx, c, group); err != nil {
 			return err
 		}
 	}
-	return waitEstablished(ctx, c, crds)
+	return waitServed(ctx, c, crds)
 }
 
 // applyAll applies objects that do not need each other, several at a time.
@@ -97,13 +102,9 @@ func WaitEnforced(ctx context.Context, cfg *rest.Config) error {
 	if err != nil {
 		return fmt.Errorf("ask who we are: %w", err)
 	}
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return fmt.Errorf("register kinds: %w", err)
-	}
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(v1alpha1.GroupVersion.WithKind("Release"), meta.RESTScopeNamespace)
-	c, err := client.New(cfg, client.Options{Scheme: scheme, Mapper: mapper})
+	c, err := client.New(cfg, client.Options{Scheme: runtime.NewScheme(), Mapper: mapper})
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
@@ -112,10 +113,14 @@ func WaitEnforced(ctx context.Context, cfg *rest.Config) error {
 		"sirrat-created-by": {v1alpha1.AnnotationCreatedBy: "nobody"},
 	} {
 		var answer error
-		err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, establishTimeout, true, func(ctx context.Context) (bool, error) {
-			probe := &v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Commit: strings.Repeat("0", 40)}}
-			probe.Namespace, probe.Name, probe.Annotations = metav1.NamespaceDefault, "sirrat-probe", annotations
-			answer = c.Create(ctx, probe, client.DryRunAll)
+		err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, serveTimeout, true, func(ctx context.Context) (bool, error) {
+			// By apply, not by create: the API server holds every create back for two seconds after a CRD is established.
+			probe := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"commit": strings.Repeat("0", 40)}}}
+			probe.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Release"))
+			probe.SetNamespace(metav1.NamespaceDefault)
+			probe.SetName("sirrat-probe")
+			probe.SetAnnotations(annotations)
+			answer = c.Apply(ctx, client.ApplyConfigurationFromUnstructured(probe), client.FieldOwner(fieldManager), client.DryRunAll)
 			return answer != nil && strings.Contains(answer.Error(), "'"+policy+"'"), nil
 		})
 		if err != nil {
@@ -133,26 +138,37 @@ func staticMapper(objects []*unstructured.Unstructured) meta.RESTMapper {
 			scope = meta.RESTScopeNamespace
 		}
 		mapper.Add(o.GroupVersionKind(), scope)
+		if o.GetKind() == "CustomResourceDefinition" {
+			group, plural, _ := defined(o)
+			mapper.AddSpecific(group, plural, plural, meta.RESTScopeRoot) // read across namespaces only
+		}
 	}
 	return mapper
 }
 
-func waitEstablished(ctx context.Context, c client.Client, crds []*unstructured.Unstructured) error {
+// defined is what a CRD of ours defines: its kind, resource and list.
+func defined(crd *unstructured.Unstructured) (schema.GroupVersionKind, schema.GroupVersionResource, *unstructured.UnstructuredList) {
+	text := func(fields ...string) string {
+		value, _, _ := unstructured.NestedString(crd.Object, fields...)
+		return value
+	}
+	gv := schema.GroupVersion{Group: text("spec", "group"), Version: v1alpha1.GroupVersion.Version}
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(gv.WithKind(text("spec", "names", "listKind")))
+	return gv.WithKind(text("spec", "names", "kind")), gv.WithResource(text("spec", "names", "plural")), list
+}
+
+// waitServed waits until the kinds can be read. An informer that starts earlier would pause for seconds.
+func waitServed(ctx context.Context, c client.Client, crds []*unstructured.Unstructured) error {
 	for _, o := range crds {
-		err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, establishTimeout, true, func(ctx context.Context) (bool, error) {
-			var crd apiextensionsv1.CustomResourceDefinition
-			if err := c.Get(ctx, client.ObjectKey{Name: o.GetName()}, &crd); err != nil {
-				return false, client.IgnoreNotFound(err)
-			}
-			for _, cond := range crd.Status.Conditions {
-				if cond.Type == apiextensionsv1.Established && cond.Status == apiextensionsv1.ConditionTrue {
-					return true, nil
-				}
-			}
-			return false, nil
+		var answer error
+		err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, serveTimeout, true, func(ctx context.Context) (bool, error) {
+			_, _, list := defined(o)
+			answer = c.List(ctx, list, client.Limit(1))
+			return answer == nil, nil
 		})
 		if err != nil {
-			return fmt.Errorf("wait for %s to be served: %w", o.GetName(), err)
+			return fmt.Errorf("wait for %s to be served: %w", o.GetName(), errors.Join(err, answer))
 		}
 	}
 	return nil

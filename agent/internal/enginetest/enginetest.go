@@ -114,9 +114,12 @@ type Registry struct {
 	Broken atomic.Bool
 	// Slow is a wait before each blob, in nanoseconds.
 	Slow atomic.Int64
+	// pushed are the images that the engine may have pulled from here.
+	pushed []string
 }
 
-// NewRegistry starts a registry on 127.0.0.1, from which engines pull without TLS.
+// NewRegistry starts a registry on 127.0.0.1, from which engines pull without TLS. It is to be made before the projects
+// that use its images, so that it is cleaned up after them.
 func NewRegistry(t testing.TB, engine *client.Client) *Registry {
 	t.Helper()
 	r := &Registry{engine: engine}
@@ -143,13 +146,16 @@ func NewRegistry(t testing.TB, engine *client.Client) *Registry {
 		close(closing)
 		server.CloseClientConnections()
 		server.Close()
+		for _, image := range r.pushed { // last of all: containers that use an image would keep it as a nameless one
+			_, _ = engine.ImageRemove(context.Background(), image, client.ImageRemoveOptions{Force: true})
+		}
 	})
 	r.Host = strings.TrimPrefix(server.URL, "http://")
 	return r
 }
 
 // Image pushes an image of the test application with an environment, and returns it by digest. It is removed from the
-// engine when the test is over.
+// engine with the registry.
 func (r *Registry) Image(t testing.TB, repository string, env ...string) string {
 	t.Helper()
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(appLayer(t))), nil })
@@ -182,9 +188,7 @@ func (r *Registry) Image(t testing.TB, repository string, env ...string) string 
 		t.Fatal(err)
 	}
 	pinned := ref.Context().Name() + "@" + digest.String()
-	t.Cleanup(func() {
-		_, _ = r.engine.ImageRemove(context.Background(), pinned, client.ImageRemoveOptions{Force: true})
-	})
+	r.pushed = append(r.pushed, pinned)
 	return pinned
 }
 
