@@ -421,7 +421,18 @@ func TestDeletedProjectLeavesNothingBehind(t *testing.T) {
 	if err := b.c.Delete(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
-	cptest.Wait(t, "everything to be gone", func(ctx context.Context) error {
+	var left error
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("last seen: ", left)
+		}
+	})
+	cptest.Wait(t, "everything to be gone", func(ctx context.Context) (err error) {
+		defer func() {
+			if ctx.Err() == nil {
+				left = err
+			}
+		}()
 		if err := b.c.Get(ctx, client.ObjectKey{Name: b.project}, &corev1.Namespace{}); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("namespace: %w", err)
 		}

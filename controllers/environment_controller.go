@@ -273,13 +273,18 @@ func (unresolvable) Resolve(_ context.Context, ref string) (string, error) {
 func (r *environmentReconciler) send(ctx context.Context, s *environmentState, rel *v1alpha1.Release, spec v1alpha1.RolloutSpec, m material, host rollout.Host) error {
 	ns := v1alpha1.HostNamespace(host.Name)
 	name := v1alpha1.RolloutName(spec.Project, spec.Environment, spec.Sequence)
-	labels := map[string]string{
-		v1alpha1.LabelProject: spec.Project, v1alpha1.LabelEnvironment: spec.Environment,
-		v1alpha1.LabelRelease: rel.Name, v1alpha1.LabelSequence: strconv.FormatInt(spec.Sequence, 10),
+	// Owned by the Project, so that whatever is sent while it is being deleted goes with it all the same.
+	owned := metav1.ObjectMeta{
+		Name: name, Namespace: ns,
+		Labels: map[string]string{
+			v1alpha1.LabelProject: spec.Project, v1alpha1.LabelEnvironment: spec.Environment,
+			v1alpha1.LabelRelease: rel.Name, v1alpha1.LabelSequence: strconv.FormatInt(spec.Sequence, 10),
+		},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Project", Name: s.project.Name, UID: s.project.UID}},
 	}
 	for _, secret := range s.env.Spec.SecretRefs {
 		spec.SecretRefs = append(spec.SecretRefs, v1alpha1.DeliveredSecret(name, secret))
-		if err := r.deliver(ctx, ns, v1alpha1.DeliveredSecret(name, secret), labels, corev1.SecretTypeOpaque, m.secrets[secret]); err != nil {
+		if err := r.deliver(ctx, owned, secret, corev1.SecretTypeOpaque, m.secrets[secret]); err != nil {
 			return err
 		}
 	}
@@ -290,7 +295,7 @@ func (r *environmentReconciler) send(ctx context.Context, s *environmentState, r
 	if len(credentials) > 0 {
 		spec.RegistrySecretRef = v1alpha1.DeliveredSecret(name, s.project.Spec.RegistrySecretRef)
 		data := map[string][]byte{corev1.DockerConfigJsonKey: credentials}
-		if err := r.deliver(ctx, ns, spec.RegistrySecretRef, labels, corev1.SecretTypeDockerConfigJson, data); err != nil {
+		if err := r.deliver(ctx, owned, s.project.Spec.RegistrySecretRef, corev1.SecretTypeDockerConfigJson, data); err != nil {
 			return err
 		}
 	}
@@ -302,20 +307,16 @@ func (r *environmentReconciler) send(ctx context.Context, s *environmentState, r
 	if err != nil {
 		return err
 	}
-	ro := &v1alpha1.Rollout{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: ns, Labels: labels, Annotations: map[string]string{
-			v1alpha1.AnnotationAuthorizedAt: formatMicro(s.env.Status.Current.AuthorizedAt),
-		}},
-		Spec: spec,
-	}
+	ro := &v1alpha1.Rollout{ObjectMeta: owned, Spec: spec}
+	ro.Annotations = map[string]string{v1alpha1.AnnotationAuthorizedAt: formatMicro(s.env.Status.Current.AuthorizedAt)}
 	return ignoreExists(r.Create(ctx, ro))
 }
 
-func (r *environmentReconciler) deliver(ctx context.Context, namespace, name string, labels map[string]string, typ corev1.SecretType, data map[string][]byte) error {
+// deliver copies a Secret to where a Rollout will be, as that Rollout's own and never to change.
+func (r *environmentReconciler) deliver(ctx context.Context, rollout metav1.ObjectMeta, secret string, typ corev1.SecretType, data map[string][]byte) error {
 	immutable := true
-	s := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Labels: labels}, Type: typ, Data: data, Immutable: &immutable,
-	}
+	s := &corev1.Secret{ObjectMeta: *rollout.DeepCopy(), Type: typ, Data: data, Immutable: &immutable}
+	s.Name = v1alpha1.DeliveredSecret(rollout.Name, secret)
 	return ignoreExists(r.Create(ctx, s))
 }
 

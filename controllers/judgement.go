@@ -87,7 +87,7 @@ func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment) []v1
 		e.Phase, e.Message = state.Phase, state.Message
 		switch state.Phase {
 		case v1alpha1.PhaseHealthy:
-			e.HealthySince = state.HealthySince
+			e.HealthySince = healthySince(*entry, state.HealthySince, s.now)
 		case v1alpha1.PhaseSuperseded:
 			t := metav1.NewTime(s.now.Truncate(time.Second))
 			e.HealthyUntil = &t
@@ -101,6 +101,22 @@ func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment) []v1
 		out = append(out, e)
 	}
 	return out
+}
+
+// healthySince bounds what a server says of its own past, since soaks count from it: never before the release was let in,
+// never before a sickness that was seen here, and it moves forward only.
+func healthySince(before v1alpha1.ReleaseEnvironment, reported *metav1.Time, now time.Time) *metav1.Time {
+	floor := metav1.NewTime(before.AuthorizedAt.Truncate(time.Second))
+	switch {
+	case before.HealthySince != nil:
+		floor = *before.HealthySince
+	case before.Phase == v1alpha1.PhaseUnhealthy:
+		floor = metav1.NewTime(now.Truncate(time.Second))
+	}
+	if reported == nil || reported.Before(&floor) {
+		return &floor
+	}
+	return reported
 }
 
 // observe is the phase of one entry that has not ended.
@@ -184,7 +200,7 @@ func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set, g v1alp
 	entry := findEntry(st.Environments, envName)
 	hash := bundleHash(st.Bundle, envName)
 	retry := retryFor(s.release, envName)
-	if entry != nil && settled(*entry, hash, retry) {
+	if entry != nil && settled(*entry, hash) {
 		return keepVerdict(s.release.Status.Gates, g, *entry)
 	}
 	in := gateInput(s, *st, set, g)
@@ -232,7 +248,7 @@ func authorizedAt(s snapshot, environment string, old *v1alpha1.ReleaseEnvironme
 
 // settled says that the entry stands as it was authorised, so that its gate is not judged again: it was sent out with
 // this very bundle, or another release has taken its place since.
-func settled(e v1alpha1.ReleaseEnvironment, hash, retry string) bool {
+func settled(e v1alpha1.ReleaseEnvironment, hash string) bool {
 	switch e.Phase {
 	case v1alpha1.PhaseSuperseded:
 		return true

@@ -316,6 +316,48 @@ func TestUnhealthyBreaksTheSoak(t *testing.T) {
 	}
 }
 
+// A server cannot make a soak shorter by what it says of its own past.
+func TestHealthySinceIsBounded(t *testing.T) {
+	at := func(minutes int) *metav1.Time {
+		m := metav1.NewTime(time.Date(2026, 11, 1, 9, minutes, 0, 0, time.UTC))
+		return &m
+	}
+	let := metav1.NewMicroTime(at(10).Time)
+	now := at(40).Time
+	for name, c := range map[string]struct {
+		before         v1alpha1.ReleaseEnvironment
+		reported, want *metav1.Time
+	}{
+		"as reported":                        {v1alpha1.ReleaseEnvironment{AuthorizedAt: let, Phase: v1alpha1.PhaseDeploying}, at(20), at(20)},
+		"before it was let in":               {v1alpha1.ReleaseEnvironment{AuthorizedAt: let, Phase: v1alpha1.PhaseDeploying}, at(1), at(10)},
+		"before a sickness that was seen":    {v1alpha1.ReleaseEnvironment{AuthorizedAt: let, Phase: v1alpha1.PhaseUnhealthy}, at(20), at(40)},
+		"earlier than what it said before":   {v1alpha1.ReleaseEnvironment{AuthorizedAt: let, Phase: v1alpha1.PhaseHealthy, HealthySince: at(20)}, at(15), at(20)},
+		"a new health after an unseen break": {v1alpha1.ReleaseEnvironment{AuthorizedAt: let, Phase: v1alpha1.PhaseHealthy, HealthySince: at(20)}, at(30), at(30)},
+	} {
+		if got := healthySince(c.before, c.reported, now); !got.Equal(c.want) {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func TestExpired(t *testing.T) {
+	var releases []v1alpha1.Release
+	for _, uid := range []types.UID{"newest", "b", "c", "runs", "oldest"} {
+		releases = append(releases, v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{UID: uid}})
+	}
+	envs := []v1alpha1.Environment{{Status: v1alpha1.EnvironmentStatus{LastGood: &v1alpha1.EnvironmentRelease{UID: "runs"}}}}
+	var got []string
+	for _, r := range expired(releases, envs, 2) {
+		got = append(got, string(r.UID))
+	}
+	if diff := cmp.Diff([]string{"c", "oldest"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if expired(releases, envs, 5) != nil || expired(releases, envs, 0) != nil {
+		t.Error("something expired although nothing is too many")
+	}
+}
+
 func TestNewerReleaseTakesDev(t *testing.T) {
 	w := newWorld()
 	newer := w.newRelease("bbbbbbb")

@@ -16,16 +16,11 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/envelope"
 	"gitlab.com/dynors/sirrat/internal/karma"
 )
-
-// cleanupFinalizer holds a Project until what it sent to hosts' namespaces is gone; everything else is in its own
-// namespace and goes with it.
-const cleanupFinalizer = v1alpha1.Group + "/cleanup"
 
 // memberRoles are the roles of Project.spec.members, bound to ClusterRoles sirrat-<role>.
 var memberRoles = []struct {
@@ -51,12 +46,7 @@ func (r *projectReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !p.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, r.cleanup(ctx, &p)
-	}
-	if controllerutil.AddFinalizer(&p, cleanupFinalizer) {
-		if err := r.Update(ctx, &p); err != nil {
-			return ctrl.Result{}, fmt.Errorf("add finalizer: %w", err)
-		}
+		return ctrl.Result{}, nil // all that belongs to it is garbage-collected; containers keep running
 	}
 	base := p.DeepCopy()
 	if err := r.refresh(ctx, &p); err != nil {
@@ -167,6 +157,9 @@ func (r *projectReconciler) sumUp(ctx context.Context, p *v1alpha1.Project) erro
 	slices.SortFunc(releases.Items, func(a, b v1alpha1.Release) int {
 		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
 	})
+	if err := r.prune(ctx, p, expired(releases.Items, envs.Items, int(p.Spec.Retention.Releases))); err != nil {
+		return err
+	}
 	var karmas []int32
 	for _, rel := range releases.Items {
 		karmas = append(karmas, rel.Status.Karma)
@@ -176,34 +169,48 @@ func (r *projectReconciler) sumUp(ctx context.Context, p *v1alpha1.Project) erro
 	return nil
 }
 
-// cleanup deletes what was sent to hosts: Rollouts and Secrets. The containers keep running: deleting a Project is not an
-// order to stop a client's production.
-func (r *projectReconciler) cleanup(ctx context.Context, p *v1alpha1.Project) error {
-	var rollouts v1alpha1.RolloutList
-	mine := client.MatchingLabels{v1alpha1.LabelProject: p.Name}
-	if err := r.List(ctx, &rollouts, mine); err != nil {
-		return fmt.Errorf("list rollouts: %w", err)
+// expired are the releases beyond the newest `keep` that run nowhere. releases are sorted, newest first; keep 0 keeps all.
+func expired(releases []v1alpha1.Release, envs []v1alpha1.Environment, keep int) []v1alpha1.Release {
+	if keep == 0 || len(releases) <= keep {
+		return nil
 	}
-	for i := range rollouts.Items {
-		if err := client.IgnoreNotFound(r.Delete(ctx, &rollouts.Items[i])); err != nil {
-			return fmt.Errorf("delete rollout: %w", err)
-		}
-	}
-	var secrets corev1.SecretList
-	if err := r.List(ctx, &secrets, mine); err != nil {
-		return fmt.Errorf("list secrets: %w", err)
-	}
-	for i := range secrets.Items {
-		if strings.HasPrefix(secrets.Items[i].Namespace, v1alpha1.HostNamespacePrefix) {
-			if err := client.IgnoreNotFound(r.Delete(ctx, &secrets.Items[i])); err != nil {
-				return fmt.Errorf("delete delivered secret: %w", err)
+	runs := map[string]bool{}
+	for _, e := range envs {
+		for _, current := range []*v1alpha1.EnvironmentRelease{e.Status.Current, e.Status.LastGood} {
+			if current != nil {
+				runs[current.UID] = true
 			}
 		}
 	}
-	if controllerutil.RemoveFinalizer(p, cleanupFinalizer) {
-		if err := client.IgnoreNotFound(r.Update(ctx, p)); err != nil {
-			return fmt.Errorf("remove finalizer: %w", err)
+	var out []v1alpha1.Release
+	for _, rel := range releases[keep:] {
+		if !runs[string(rel.UID)] {
+			out = append(out, rel)
 		}
+	}
+	return out
+}
+
+// prune deletes releases with the CI results of their commits. PVs stay.
+func (r *projectReconciler) prune(ctx context.Context, p *v1alpha1.Project, releases []v1alpha1.Release) error {
+	for i := range releases {
+		rel := &releases[i]
+		if err := client.IgnoreNotFound(r.Delete(ctx, rel, client.Preconditions{UID: &rel.UID})); err != nil {
+			return fmt.Errorf("delete release %s: %w", rel.Name, err)
+		}
+		var results v1alpha1.CIResultList
+		if err := r.List(ctx, &results, client.InNamespace(p.Name), client.MatchingFields{indexCommit: v1alpha1.ShortSHA(rel.Spec.Commit)}); err != nil {
+			return fmt.Errorf("list results: %w", err)
+		}
+		for j := range results.Items {
+			if results.Items[j].Spec.Commit != rel.Spec.Commit {
+				continue
+			}
+			if err := client.IgnoreNotFound(r.Delete(ctx, &results.Items[j])); err != nil {
+				return fmt.Errorf("delete result %s: %w", results.Items[j].Name, err)
+			}
+		}
+		r.events.Eventf(p, nil, corev1.EventTypeNormal, "ReleaseExpired", "Prune", "release %s is beyond spec.retention.releases", rel.Name)
 	}
 	return nil
 }

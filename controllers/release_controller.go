@@ -109,7 +109,7 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 		{&envs, []client.ListOption{in}},
 		{&gates, []client.ListOption{in}},
 		{&results, []client.ListOption{in, client.MatchingFields{indexCommit: v1alpha1.ShortSHA(release.Spec.Commit)}}},
-		{&releases, []client.ListOption{in}},
+		{&releases, []client.ListOption{in, client.UnsafeDisableDeepCopy}}, // read only, and there may be many
 		{&pvs, []client.ListOption{in, client.MatchingFields{indexRelease: string(release.UID)}}},
 		{&rollouts, []client.ListOption{client.MatchingFields{indexRelease: string(release.UID)}}},
 	} {
