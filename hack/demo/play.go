@@ -339,12 +339,15 @@ func (d *demo) soaked(ctx context.Context, c commit, before, after string, requi
 	return fmt.Sprintf("authorised %s after becoming healthy in %s", waited, before), nil
 }
 
+// approvalsPolicy is the admission policy that must be the one to refuse.
+const approvalsPolicy = "sirrat-approvals"
+
 // developerApproves: RBAC lets a developer change releases, admission does not let them approve.
 func (d *demo) developerApproves(ctx context.Context) (string, error) {
 	_, err := d.kubectl(ctx, developer, "annotate", "release", good.short(), "-n", project, v1alpha1.ApprovalPrefix+"qa="+developer)
 	var refused *commandError
-	if !errors.As(err, &refused) || !strings.Contains(refused.stderr, "Forbidden") && !strings.Contains(refused.stderr, "forbidden") {
-		return "", fmt.Errorf("expected the API server to forbid it, got: %w", err)
+	if !errors.As(err, &refused) || !strings.Contains(refused.stderr, approvalsPolicy) {
+		return "", fmt.Errorf("expected the policy %s to forbid it, got: %w", approvalsPolicy, err)
 	}
 	r, err := d.release(ctx, good.short())
 	if err != nil {
@@ -365,15 +368,15 @@ metadata:
   name: smuggled
   namespace: %s
   annotations: {%sproduction: %s}
-spec: {commit: %s, version: v9.9.9}
+spec: {commit: "%s", version: v9.9.9}
 `, project, v1alpha1.ApprovalPrefix, cto, strings.Repeat("9", 40))
 	if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
 		return "", err
 	}
 	_, err := d.kubectl(ctx, developer, "apply", "-f", manifest)
 	var refused *commandError
-	if !errors.As(err, &refused) {
-		return "", fmt.Errorf("expected the API server to forbid it, got: %w", err)
+	if !errors.As(err, &refused) || !strings.Contains(refused.stderr, approvalsPolicy) {
+		return "", fmt.Errorf("expected the policy %s to forbid it, got: %w", approvalsPolicy, err)
 	}
 	if _, err := d.release(ctx, "smuggled"); client.IgnoreNotFound(err) != nil || err == nil {
 		return "", fmt.Errorf("expected no release smuggled, got: %w", err)
