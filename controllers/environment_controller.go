@@ -65,8 +65,8 @@ func (r *environmentReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if sameStatus(old.Status, s.env.Status) {
 		return ctrl.Result{}, nil
 	}
-	if err := r.Status().Patch(ctx, s.env, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{})); err != nil {
-		return ctrl.Result{}, fmt.Errorf("write status: %w", err)
+	if err := writeStatus(ctx, r.Client, s.env, old, false); err != nil {
+		return ctrl.Result{}, err
 	}
 	return ctrl.Result{}, nil
 }

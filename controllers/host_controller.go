@@ -50,8 +50,8 @@ func (r *hostReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	if !sameStatus(base.Status, host.Status) {
-		if err := r.Status().Patch(ctx, &host, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
-			return ctrl.Result{}, fmt.Errorf("write status: %w", err)
+		if err := writeStatus(ctx, r.Client, &host, base, false); err != nil {
+			return ctrl.Result{}, err
 		}
 		r.tell(base, &host)
 	}

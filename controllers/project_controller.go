@@ -55,10 +55,7 @@ func (r *projectReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if sameStatus(base.Status, p.Status) {
 		return ctrl.Result{}, nil
 	}
-	if err := r.Status().Patch(ctx, &p, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
-		return ctrl.Result{}, fmt.Errorf("write status: %w", err)
-	}
-	return ctrl.Result{}, nil
+	return ctrl.Result{}, writeStatus(ctx, r.Client, &p, base, base.Status.ObservedGeneration == 0)
 }
 
 func (r *projectReconciler) refresh(ctx context.Context, p *v1alpha1.Project) error {

@@ -175,8 +175,8 @@ func (r *pvReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 	if sameStatus(base.Status, p.Status) {
 		return ctrl.Result{}, nil
 	}
-	if err := r.Status().Patch(ctx, &p, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
-		return ctrl.Result{}, fmt.Errorf("write status: %w", err)
+	if err := writeStatus(ctx, r.Client, &p, base, false); err != nil {
+		return ctrl.Result{}, err
 	}
 	if c := findCondition(p.Status.Conditions, v1alpha1.ConditionReady); p.Spec.Signature != "" {
 		typ := corev1.EventTypeNormal

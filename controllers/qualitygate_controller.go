@@ -35,8 +35,8 @@ func (r *qualityGateReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if sameStatus(base.Status, g.Status) {
 		return ctrl.Result{}, nil
 	}
-	if err := r.Status().Patch(ctx, &g, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
-		return ctrl.Result{}, fmt.Errorf("write status: %w", err)
+	if err := writeStatus(ctx, r.Client, &g, base, false); err != nil {
+		return ctrl.Result{}, err
 	}
 	return ctrl.Result{}, nil
 }

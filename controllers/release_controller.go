@@ -189,8 +189,8 @@ func (r *releaseReconciler) write(ctx context.Context, release *v1alpha1.Release
 	old := release.Status
 	base := release.DeepCopy()
 	release.Status = status
-	if err := r.Status().Patch(ctx, release, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
-		return fmt.Errorf("write status: %w", err)
+	if err := writeStatus(ctx, r.Client, release, base, old.ObservedGeneration == 0); err != nil {
+		return err
 	}
 	for _, e := range releaseEvents(old, status) {
 		r.events.Eventf(release, nil, e.typ, e.reason, e.action, "%s", e.message)

@@ -240,7 +240,7 @@ type ProjectStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// Weighted mean of the karma of the last ten releases, the newest weighing most. 0–100.
 	// +optional
-	Karma int32 `json:"karma,omitempty"`
+	Karma int32 `json:"karma"`
 	// Level of the karma: Damné, Pécheur, Repenti, Pieux, Saint or Code Divin.
 	// +optional
 	Level string `json:"level,omitempty"`
