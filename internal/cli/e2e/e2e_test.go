@@ -274,8 +274,11 @@ func (k *kit) release(t *testing.T, repository, commit string) string {
 		t.Fatal(err)
 	}
 	r := &v1alpha1.Release{
-		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ShortSHA(commit), Namespace: k.project},
-		Spec:       v1alpha1.ReleaseSpec{Commit: commit, Branch: "release/1.3\u202e", Version: "v1.3.0"},
+		// Named, as the HTTP API does: the policy that fills it in knows new kinds a few seconds after their first installation.
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ShortSHA(commit), Namespace: k.project, Annotations: map[string]string{
+			v1alpha1.AnnotationCreatedBy: controlplane.ServerUser,
+		}},
+		Spec: v1alpha1.ReleaseSpec{Commit: commit, Branch: "release/1.3\u202e", Version: "v1.3.0"},
 	}
 	k.create(t, r)
 	k.deployed(t, r.Spec.Commit, "dev")
