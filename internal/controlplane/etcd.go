@@ -51,6 +51,8 @@ type etcdServer struct {
 	etcd     *embed.Etcd
 	sockets  *os.File // keeps a path through /proc alive; nil when the plain path does
 	endpoint string   // for --etcd-servers
+	// reclaimed is the revision at which space was last reclaimed; the loop's own.
+	reclaimed int64
 }
 
 // startEtcd returns when etcd has elected itself and serves. Every write is
@@ -169,18 +171,23 @@ func (s *etcdServer) full() bool {
 	return false
 }
 
+// reclaim compacts, gives the space of what is gone back to the disk, and takes the alarm down if that was enough. What is
+// in use is known for certain only afterwards: until then etcd's own figure may lag behind its deletions. It does nothing
+// where nothing changed since the last try, since a defragmentation stops the database for its time.
 func (s *etcdServer) reclaim(ctx context.Context, client *clientv3.Client) error {
 	rev := s.etcd.Server.KV().Rev()
-	if _, err := client.Compact(ctx, rev, clientv3.WithCompactPhysical()); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
-		return fmt.Errorf("compact: %w", err)
+	backend, quota := s.etcd.Server.Backend(), s.etcd.Config().QuotaBackendBytes
+	if rev != s.reclaimed {
+		if _, err := client.Compact(ctx, rev, clientv3.WithCompactPhysical()); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
+			return fmt.Errorf("compact: %w", err)
+		}
+		if err := backend.Defrag(); err != nil {
+			return fmt.Errorf("give space back to the disk: %w", err)
+		}
+		s.reclaimed = rev
 	}
-	backend := s.etcd.Server.Backend()
-	quota := s.etcd.Config().QuotaBackendBytes
-	if inUse := backend.SizeInUse(); inUse > quota/10*9 {
+	if inUse := backend.Size(); inUse > quota/10*9 {
 		return fmt.Errorf("%d of %d bytes are in use by current objects", inUse, quota)
-	}
-	if err := backend.Defrag(); err != nil {
-		return fmt.Errorf("give space back to the disk: %w", err)
 	}
 	alarm := &clientv3.AlarmMember{MemberID: uint64(s.etcd.Server.MemberID()), Alarm: etcdserverpb.AlarmType_NOSPACE}
 	if _, err := client.AlarmDisarm(ctx, alarm); err != nil {
