@@ -373,10 +373,21 @@ spec: {commit: "%s", version: v9.9.9}
 	if err := os.WriteFile(manifest, []byte(text), 0o600); err != nil {
 		return "", err
 	}
-	_, err := d.kubectl(ctx, developer, "apply", "-f", manifest)
-	var refused *commandError
-	if !errors.As(err, &refused) || !strings.Contains(refused.stderr, approvalsPolicy) {
-		return "", fmt.Errorf("expected the policy %s to forbid it, got: %w", approvalsPolicy, err)
+	// For some seconds after its start an API server refuses to create what a mutating policy covers, whatever it is: that
+	// refusal is not the one meant here.
+	refused := func(ctx context.Context) (string, bool, error) {
+		_, err := d.kubectl(ctx, developer, "apply", "-f", manifest)
+		var c *commandError
+		switch {
+		case errors.As(err, &c) && strings.Contains(c.stderr, approvalsPolicy):
+			return "", true, nil
+		case errors.As(err, &c) && strings.Contains(c.stderr, "There can be a delay"):
+			return lastLine(c.stderr), false, nil
+		}
+		return "", false, fmt.Errorf("expected the policy %s to forbid it, got: %w", approvalsPolicy, err)
+	}
+	if err := await(ctx, startTimeout, "the policy "+approvalsPolicy+" to forbid it", refused); err != nil {
+		return "", err
 	}
 	if _, err := d.release(ctx, "smuggled"); client.IgnoreNotFound(err) != nil || err == nil {
 		return "", fmt.Errorf("expected no release smuggled, got: %w", err)
