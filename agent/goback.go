@@ -57,7 +57,7 @@ func (w *worker) end(f state.Failure) {
 	attempt.Begin(f.Phase, time.Now())
 	f.Timings = attempt.Timings
 	w.disk.Fail(f)
-	_ = w.save()
+	_ = w.save() // save logs it; without it, the attempt is resumed after a crash and fails here again
 	w.live = live{}
 }
 
