@@ -105,9 +105,9 @@ func newPV(p *v1alpha1.Project, rel *v1alpha1.Release, env *v1alpha1.Environment
 		Title: "Procès-verbal de recette", Language: p.Spec.Client.Language,
 		Project: p.Name, ProjectName: p.Spec.DisplayName, Supplier: supplier, Client: p.Spec.Client.Name,
 		Release: rel.Name, ReleaseUID: string(rel.UID), Version: rel.Spec.Version, Commit: rel.Spec.Commit, Branch: rel.Spec.Branch,
-		BundleHash: entry.BundleHash, Environment: env.Name, URL: env.Spec.URL, Changelog: rel.Spec.Changelog,
+		BundleHash: entry.BundleHash, Environment: env.Name, URL: env.Spec.URL, Changes: []pv.Change{{Release: rel.Name, Version: rel.Spec.Version, Commit: rel.Spec.Commit, Changelog: rel.Spec.Changelog}},
 		Karma: rel.Status.Karma, Opened: now.UTC().Truncate(time.Second),
-		Signatories: []string{}, Images: []string{}, Gates: []string{},
+		Signatories: []string{}, Images: []string{}, Gates: []pv.Gate{},
 	}
 	for _, s := range p.Spec.Client.Signatories {
 		doc.Signatories = append(doc.Signatories, s.Name)
@@ -119,9 +119,11 @@ func newPV(p *v1alpha1.Project, rel *v1alpha1.Release, env *v1alpha1.Environment
 	}
 	for _, g := range rel.Status.Gates {
 		if g.Verdict == v1alpha1.VerdictPassed {
+			gate := pv.Gate{Name: g.Name, Number: g.Number, Environment: g.Environment}
 			for _, c := range g.Criteria {
-				doc.Gates = append(doc.Gates, g.Name+"/"+c.Name+": "+c.Message)
+				gate.Criteria = append(gate.Criteria, c.Name+": "+c.Message)
 			}
+			doc.Gates = append(doc.Gates, gate)
 		}
 	}
 	text, hash, err := doc.Canonical()

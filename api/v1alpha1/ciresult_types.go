@@ -68,11 +68,29 @@ type CIResultSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Pipeline string `json:"pipeline,omitempty"`
+	// Name of the job in the pipeline. Results of different jobs stand beside each other: the worst counts.
+	// +optional
+	// +kubebuilder:validation:MaxLength=255
+	Job string `json:"job,omitempty"`
+	// Id of the run of the job. A newer run of a job replaces an older one of the same pipeline; one run has one result.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Run string `json:"run,omitempty"`
 	// Coverage in percent, 0–100.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	Coverage *float64 `json:"coverage,omitempty"`
+	// Lines over which coverage was measured.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000000
+	CoverageBase *int32 `json:"coverageBase,omitempty"`
+	// Score of a quality tool, 0–100.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	Score *float64 `json:"score,omitempty"`
 	// Counts of tests.
 	// +optional
 	Tests *TestCounts `json:"tests,omitempty"`
@@ -100,6 +118,10 @@ type CIResultSpec struct {
 	// sha256 of the request's body as received.
 	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
 	ReportHash string `json:"reportHash"`
+	// The request's body as received, at most 64 KiB, until and beyond its archival.
+	// +optional
+	// +kubebuilder:validation:MaxLength=87384
+	Report []byte `json:"report,omitempty"`
 }
 
 // TestCounts counts tests.

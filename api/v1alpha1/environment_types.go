@@ -77,6 +77,17 @@ type EnvironmentSpec struct {
 	// +kubebuilder:default={}
 	Rollout RolloutStrategy `json:"rollout,omitzero"`
 
+	// When releases may be let in here, whatever gate guards it. Default: always.
+	// +optional
+	Window *Window `json:"window,omitempty"`
+
+	// Whether a newer release that was let in here makes older ones that still wait for it give up: Automatic (the default:
+	// where the gate opens by itself), Always or Never.
+	// +optional
+	// +kubebuilder:default=Automatic
+	// +kubebuilder:validation:Enum=Automatic;Always;Never
+	Supersede string `json:"supersede,omitempty"`
+
 	// Address at which people reach this environment, as printed in the PV. Example: https://recette.client.example.
 	// +optional
 	// +kubebuilder:validation:MaxLength=500
@@ -176,6 +187,11 @@ type RolloutStrategy struct {
 	// +optional
 	// +kubebuilder:default=true
 	AutoRollback *bool `json:"autoRollback,omitempty"`
+	// After a release failed here or was rolled back, nothing opens by itself until somebody resumes it
+	// (`kubectl sirrat resume <environment>`). Default true.
+	// +optional
+	// +kubebuilder:default=true
+	HoldAfterRollback *bool `json:"holdAfterRollback,omitempty"`
 	// Time within which all containers must be healthy. Default 5m.
 	// +optional
 	// +kubebuilder:default="5m"
@@ -197,6 +213,9 @@ type EnvironmentStatus struct {
 	// Sequence number of the newest authorisation for this environment. Only grows.
 	// +optional
 	Sequence int64 `json:"sequence,omitempty"`
+	// Set while gates that open by themselves are kept shut because a release failed here.
+	// +optional
+	Hold *Hold `json:"hold,omitempty"`
 	// Hosts that match and may run the project.
 	// +optional
 	HostsMatched int32 `json:"hostsMatched,omitempty"`
@@ -211,6 +230,17 @@ type EnvironmentStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Hold says why nothing is let in by itself. It is lifted by the annotation sirrat.dynors.com/resume with its id.
+type Hold struct {
+	// Id: the release's uid and the time of its authorisation.
+	ID string `json:"id"`
+	// Release that failed.
+	Release string `json:"release"`
+	// What happened.
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // EnvironmentRelease is a release in an environment.

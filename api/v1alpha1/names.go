@@ -30,6 +30,16 @@ const (
 	// BreakGlassPrefix + gate = "<user>: <reason>" opens a gate in an emergency, against karma.
 	BreakGlassPrefix = "breakglass." + Group + "/"
 
+	// RegularisationPrefix + gate = "<user>: <what was done>" settles the debt of a break-glass.
+	RegularisationPrefix = "regularisation." + Group + "/"
+	// LiftedPrefix + number (from 1) on a PV = "<user>: <how>" says that a reservation is settled.
+	LiftedPrefix = "lifted." + Group + "/"
+
+	// AnnotationResume on an Environment lifts its hold: "<id of the hold>".
+	AnnotationResume = Group + "/resume"
+	// AnnotationSendLink on a PV sends the signatories new links; the old ones stop working. Any new value.
+	AnnotationSendLink = Group + "/send-link"
+
 	// AnnotationCreatedBy is the user that created a Release, as the admission policy verified it.
 	AnnotationCreatedBy = Group + "/created-by"
 	// AnnotationRetry on a Release asks for one more try in an environment where it failed: "<environment>@<anything new>".

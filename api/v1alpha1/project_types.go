@@ -62,6 +62,19 @@ type ProjectSpec struct {
 	// +kubebuilder:validation:items:MaxLength=200
 	Maven []string `json:"maven,omitempty"`
 
+	// Legal name of the party that delivers, as printed in the PV. Default DYNORS.
+	// +optional
+	// +kubebuilder:default=DYNORS
+	// +kubebuilder:validation:MaxLength=200
+	Supplier string `json:"supplier,omitempty"`
+
+	// Whom to tell what people wait for. Never holds a decision up.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=name
+	Notifications []Notification `json:"notifications,omitempty"`
+
 	// The customer who accepts releases and owns the production server.
 	// +optional
 	Client Client `json:"client,omitzero"`
@@ -120,6 +133,68 @@ type Client struct {
 	// +kubebuilder:default=fr
 	// +kubebuilder:validation:Enum=fr;en
 	Language string `json:"language,omitempty"`
+	// How long the link of the signing page works that each signatory with an address is sent. Default 336h (14 days).
+	// +optional
+	// +kubebuilder:default="336h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('2160h')",message="a duration from 1s to 90 days"
+	LinkValidity metav1.Duration `json:"linkValidity,omitzero"`
+}
+
+// Notification is one receiver.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.email) != has(self.webhook)",message="give exactly one of email and webhook"
+type Notification struct {
+	// Name, unique in the project.
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:MaxLength=40
+	Name string `json:"name"`
+	// What to tell: ApprovalWanted, PVToSign, Refused, Deployed, RolledBack, Debt. Default: all.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:Enum=ApprovalWanted;PVToSign;Refused;Deployed;RolledBack;Debt
+	// +listType=set
+	On []string `json:"on,omitempty"`
+	// By e-mail.
+	// +optional
+	Email *EmailReceiver `json:"email,omitempty"`
+	// By a webhook.
+	// +optional
+	Webhook *WebhookReceiver `json:"webhook,omitempty"`
+	// Language: fr (default) or en.
+	// +optional
+	// +kubebuilder:default=fr
+	// +kubebuilder:validation:Enum=fr;en
+	Language string `json:"language,omitempty"`
+}
+
+// EmailReceiver is a list of addresses.
+type EmailReceiver struct {
+	// Addresses.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=254
+	To []string `json:"to"`
+}
+
+// WebhookReceiver is an address that takes JSON.
+type WebhookReceiver struct {
+	// Shape of the JSON: slack, mattermost, teams or generic.
+	// +kubebuilder:validation:Enum=slack;mattermost;teams;generic
+	Format string `json:"format"`
+	// Key of a Secret of the project's namespace that holds the address: whoever knows it can post.
+	URLFrom SecretKey `json:"urlFrom"`
+}
+
+// SecretKey names one key of a Secret.
+type SecretKey struct {
+	// Secret's name.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Key in its data.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key"`
 }
 
 // Signatory is a person who signs PVs.
@@ -244,6 +319,10 @@ type ProjectStatus struct {
 	// Level of the karma: Damné, Pécheur, Repenti, Pieux, Saint or Code Divin.
 	// +optional
 	Level string `json:"level,omitempty"`
+	// Gates that were opened in an emergency and not regularised since; they block other releases there.
+	// +optional
+	// +listType=atomic
+	Debts []Debt `json:"debts,omitempty"`
 	// Current release of each environment.
 	// +optional
 	// +listType=map
@@ -254,6 +333,20 @@ type ProjectStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Debt is a gate that somebody opened by break-glass.
+type Debt struct {
+	// Release that went through.
+	Release string `json:"release"`
+	// Gate.
+	Gate string `json:"gate"`
+	// Environment it guards.
+	Environment string `json:"environment"`
+	// Who opened it.
+	User string `json:"user"`
+	// Why.
+	Reason string `json:"reason"`
 }
 
 // CurrentRelease names what runs in an environment.

@@ -43,7 +43,7 @@ type PV struct {
 
 // PVSpec is the document and its signature.
 //
-// +kubebuilder:validation:XValidation:rule="self.document == oldSelf.document && self.documentHash == oldSelf.documentHash && self.release == oldSelf.release && self.client == oldSelf.client && self.environment == oldSelf.environment",message="only the signature of a PV may be set"
+// +kubebuilder:validation:XValidation:rule="self.document == oldSelf.document && self.documentHash == oldSelf.documentHash && (has(self.pdfHash) ? self.pdfHash : \"\") == (has(oldSelf.pdfHash) ? oldSelf.pdfHash : \"\") && self.release == oldSelf.release && self.client == oldSelf.client && self.environment == oldSelf.environment",message="only the signature or the paper of a PV may be set"
 type PVSpec struct {
 	// The release to accept.
 	Release PVRelease `json:"release"`
@@ -59,12 +59,59 @@ type PVSpec struct {
 	// sha256 of the document.
 	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
 	DocumentHash string `json:"documentHash"`
+	// sha256 of the PDF of the document, which anybody can make again from the document: `kubectl sirrat pv pdf`.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^(sha256:[0-9a-f]{64})?$`
+	PDFHash string `json:"pdfHash,omitempty"`
+	// A PV that was signed on paper, in place of a signature. `kubectl sirrat pv upload` sets it.
+	// +optional
+	Paper *PaperPV `json:"paper,omitempty"`
 	// The client's signature: a DSSE envelope (JSON) of type application/vnd.sirrat.pv.decision+json over the decision, the
 	// reservations and the hash of the document. `kubectl sirrat pv sign` makes it.
 	// +optional
 	// +kubebuilder:validation:MaxLength=131072
 	Signature string `json:"signature,omitempty"`
 }
+
+// PaperPV is a decision that the client signed on paper, as a member who may (verb upload on pvs) states it.
+//
+// +kubebuilder:validation:XValidation:rule="self.decision != 'Refused' || (has(self.reason) && size(self.reason) > 0)",message="a refusal needs a reason"
+// +kubebuilder:validation:XValidation:rule="(self.decision == 'AcceptedWithReservations') == (has(self.reservations) && size(self.reservations) > 0)",message="reservations belong to the decision AcceptedWithReservations, which needs at least one"
+type PaperPV struct {
+	// Decision on the paper.
+	// +kubebuilder:validation:Enum=Accepted;AcceptedWithReservations;Refused
+	Decision PVDecision `json:"decision"`
+	// Reason of a refusal.
+	// +optional
+	// +kubebuilder:validation:MaxLength=4000
+	Reason string `json:"reason,omitempty"`
+	// Reservations.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	Reservations []Reservation `json:"reservations,omitempty"`
+	// Who signed the paper.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=200
+	SignedBy string `json:"signedBy"`
+	// Date on the paper. Example: 2026-11-22.
+	// +kubebuilder:validation:Pattern=`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`
+	SignedOn string `json:"signedOn"`
+	// sha256 of the scan, which has to arrive in the archive before the decision counts.
+	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
+	ScanHash string `json:"scanHash"`
+	// User who uploads it: the caller's own name.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	UploadedBy string `json:"uploadedBy"`
+}
+
+// Ways in which a PV is signed.
+const (
+	MethodKey   = "key"   // with the client's own key
+	MethodPage  = "page"  // on the signing page: link and code by e-mail, attested by the installation's key
+	MethodPaper = "paper" // on paper, uploaded by a member
+)
 
 // PVRelease identifies a release for good.
 type PVRelease struct {
@@ -102,6 +149,11 @@ type Reservation struct {
 	// +optional
 	// +kubebuilder:validation:Pattern=`^([0-9]{4}-[0-9]{2}-[0-9]{2})?$`
 	Deadline string `json:"deadline,omitempty"`
+	// How it was settled, and by whom; empty while it is open. Set by the controllers from the annotation
+	// lifted.sirrat.dynors.com/<number>.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2000
+	Lifted string `json:"lifted,omitempty"`
 }
 
 // PVStatus is the verified decision.
@@ -120,13 +172,19 @@ type PVStatus struct {
 	// Who signed, as the signature says.
 	// +optional
 	SignedBy string `json:"signedBy,omitempty"`
+	// How it was signed: key, page or paper.
+	// +optional
+	Method string `json:"method,omitempty"`
+	// sha256 of the PDF with the decision, which anybody can make again from this object: `kubectl sirrat pv pdf`.
+	// +optional
+	PDFHash string `json:"pdfHash,omitempty"`
 	// Id of the key that signed: sha256 of its PKIX form.
 	// +optional
 	KeyID string `json:"keyID,omitempty"`
 	// When the signature was verified.
 	// +optional
 	SignedAt *metav1.Time `json:"signedAt,omitempty"`
-	// sha256 of the envelope.
+	// sha256 of the envelope; of the scan for a paper.
 	// +optional
 	SignatureHash string `json:"signatureHash,omitempty"`
 	// Ready is True once accepted; the reason says more.

@@ -65,7 +65,7 @@ type QualityGateSpec struct {
 
 // Criterion is one thing that must hold. Exactly one of its kinds is given.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.result), has(self.coverage), has(self.images), has(self.soak), has(self.healthy), has(self.approval), has(self.pv), has(self.karma)].filter(x, x).size() == 1",message="give exactly one of result, coverage, images, soak, healthy, approval, pv, karma"
+// +kubebuilder:validation:XValidation:rule="[has(self.result), has(self.coverage), has(self.images), has(self.artifact), has(self.soak), has(self.healthy), has(self.approval), has(self.pv), has(self.karma), has(self.freshness), has(self.window), has(self.cel)].filter(x, x).size() == 1",message="give exactly one of result, coverage, images, artifact, soak, healthy, approval, pv, karma, freshness, window, cel"
 type Criterion struct {
 	// Name, unique in the gate. Shown in verdicts.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
@@ -95,6 +95,18 @@ type Criterion struct {
 	// Karma reaches a minimum.
 	// +optional
 	Karma *KarmaCriterion `json:"karma,omitempty"`
+	// An image or a Maven artifact is part of the release.
+	// +optional
+	Artifact *ArtifactCriterion `json:"artifact,omitempty"`
+	// Evidence is not older than some time.
+	// +optional
+	Freshness *FreshnessCriterion `json:"freshness,omitempty"`
+	// The calendar allows it now.
+	// +optional
+	Window *Window `json:"window,omitempty"`
+	// An expression over release, results and environments is true.
+	// +optional
+	CEL *CELCriterion `json:"cel,omitempty"`
 }
 
 // ResultCriterion asks for a passed CI result.
@@ -117,10 +129,28 @@ type ResultCriterion struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MaxMedium *int32 `json:"maxMedium,omitempty"`
+	// Most low findings allowed. Default: no bound.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	MaxLow *int32 `json:"maxLow,omitempty"`
 	// Fewest tests that must have passed. Default: no bound.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MinPassed *int32 `json:"minPassed,omitempty"`
+	// Most tests that may have been skipped. Default: no bound.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	MaxSkipped *int32 `json:"maxSkipped,omitempty"`
+	// Lowest coverage in percent that the result itself must report. Default: no bound.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	MinCoverage *int32 `json:"minCoverage,omitempty"`
+	// Lowest score, 0–100, that a result of a quality tool must report. Default: no bound.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	MinScore *int32 `json:"minScore,omitempty"`
 }
 
 // CoverageCriterion asks for test coverage, from a result of type coverage or the coverage figure of another result.
@@ -172,6 +202,13 @@ type ApprovalCriterion struct {
 	// Whether the user who created the release may be among them. Default false.
 	// +optional
 	AllowCreator bool `json:"allowCreator,omitempty"`
+	// Roles of Project.spec.members whose approvals count here; a person counts who is listed there by user name (a
+	// membership through "group:" cannot be seen by the controllers). Default: everybody with the verb.
+	// +optional
+	// +kubebuilder:validation:MaxItems=4
+	// +kubebuilder:validation:items:Enum=developer;qa;cto;viewer
+	// +listType=set
+	Roles []string `json:"roles,omitempty"`
 }
 
 // PVCriterion asks for the client's signature.
@@ -187,6 +224,101 @@ type KarmaCriterion struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	Minimum int32 `json:"minimum"`
+}
+
+// ArtifactCriterion asks for one part of the release.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.image) != has(self.maven)",message="give exactly one of image and maven"
+type ArtifactCriterion struct {
+	// Name of an image in Project.spec.images, which must be pinned to a digest.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Image string `json:"image,omitempty"`
+	// Maven coordinates group:artifact, which Release.spec.artifacts must list with a version that is not a SNAPSHOT.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_.\-]+:[A-Za-z0-9_.\-]+$`
+	// +kubebuilder:validation:MaxLength=200
+	Maven string `json:"maven,omitempty"`
+}
+
+// FreshnessCriterion asks for results that are not too old: one that expired must be reported anew.
+type FreshnessCriterion struct {
+	// Greatest age of a result, from its reception. Example: 720h.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('87600h')",message="a duration like 720h, from 1s to ten years"
+	MaxAge metav1.Duration `json:"maxAge"`
+	// Types of results that must be fresh. Default: every result that counts.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=40
+	// +listType=set
+	Types []string `json:"types,omitempty"`
+}
+
+// Window says when a gate may open: inside at least one allow period (any time if there is none), outside every deny
+// period, and not on a holiday.
+type Window struct {
+	// Time zone of all periods and dates (IANA). Default Europe/Paris. Example: Africa/Dakar.
+	// +optional
+	// +kubebuilder:default="Europe/Paris"
+	// +kubebuilder:validation:MaxLength=64
+	TimeZone string `json:"timeZone,omitempty"`
+	// Periods in which it may open. Default: always.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	Allow []Period `json:"allow,omitempty"`
+	// Periods in which it may not, whatever allow says.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	Deny []Period `json:"deny,omitempty"`
+	// Dates on which it may not open, 00:00 to 24:00. Example: 2026-12-24.
+	// +optional
+	// +kubebuilder:validation:MaxItems=366
+	// +kubebuilder:validation:items:Pattern=`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`
+	// +listType=set
+	Holidays []string `json:"holidays,omitempty"`
+	// Countries whose public holidays are holidays too (ISO 3166, lower case). Default: none. Example: fr.
+	// +optional
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:Enum=at;be;ca;ch;de;es;fr;gb;ie;it;lu;nl;pt;us
+	// +listType=set
+	Countries []string `json:"countries,omitempty"`
+}
+
+// Period is a time span that may repeat.
+type Period struct {
+	// When it repeats: a recurrence rule of RFC 5545 section 3.3.10, without DTSTART. Default: once, from `start`.
+	// Example: FREQ=WEEKLY;BYDAY=MO,TU,WE,TH.
+	// +optional
+	// +kubebuilder:validation:MaxLength=500
+	RRule string `json:"rrule,omitempty"`
+	// First occurrence: local date and time in the window's zone, or only a time of day for a rule that repeats.
+	// Example: 09:00, or 2026-12-20T18:00.
+	// +kubebuilder:validation:Pattern=`^([0-9]{4}-[0-9]{2}-[0-9]{2}T)?([01][0-9]|2[0-3]):[0-5][0-9]$`
+	Start string `json:"start"`
+	// How long each occurrence lasts. Example: 8h.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('8784h')",message="a duration from 1m to 366 days"
+	Duration metav1.Duration `json:"duration"`
+	// What it is, for people. Example: freeze of the year's end.
+	// +optional
+	// +kubebuilder:validation:MaxLength=200
+	Reason string `json:"reason,omitempty"`
+}
+
+// CELCriterion is an expression of the Common Expression Language (cel.dev) that must be true. An expression that does not
+// compile, or fails, never passes.
+type CELCriterion struct {
+	// Over `release` {name, commit, branch, version, changelog, artifacts, reversible, createdBy, karma, works},
+	// `results` (by type: {status, pipeline, coverage, score, tests{total,passed,failed,skipped},
+	// vulnerabilities{critical,high,medium,low}, received}) and `environments` (by name: {phase, authorizedAt,
+	// healthySince}); what was not reported is absent: ask has(). Example:
+	// release.branch.startsWith('release/') && results.quality.score >= 70.0.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Expression string `json:"expression"`
+	// What people read when it is not true, and what to do about it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=500
+	Message string `json:"message,omitempty"`
 }
 
 // QualityGateStatus is what the gate says at a glance.

@@ -65,6 +65,7 @@ type Release struct {
 // +kubebuilder:validation:XValidation:rule="(has(self.compose) ? self.compose : {}) == (has(oldSelf.compose) ? oldSelf.compose : {})",message="compose is immutable: create another release"
 // +kubebuilder:validation:XValidation:rule="(has(self.artifacts) ? self.artifacts : []) == (has(oldSelf.artifacts) ? oldSelf.artifacts : [])",message="artifacts is immutable: create another release"
 // +kubebuilder:validation:XValidation:rule="(has(self.changelog) ? self.changelog : \"\") == (has(oldSelf.changelog) ? oldSelf.changelog : \"\")",message="changelog is immutable: create another release"
+// +kubebuilder:validation:XValidation:rule="(has(self.knownDefects) ? self.knownDefects : []) == (has(oldSelf.knownDefects) ? oldSelf.knownDefects : [])",message="knownDefects is immutable: create another release"
 // +kubebuilder:validation:XValidation:rule="(has(self.reversible) ? self.reversible : true) == (has(oldSelf.reversible) ? oldSelf.reversible : true)",message="reversible is immutable: create another release"
 type ReleaseSpec struct {
 	// Full commit: 40 or 64 hex digits, lower case.
@@ -100,6 +101,12 @@ type ReleaseSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=65536
 	Changelog string `json:"changelog,omitempty"`
+	// Defects that are known and delivered, as printed in the PV. Plain text.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=1000
+	KnownDefects []string `json:"knownDefects,omitempty"`
 	// Whether it can be rolled back automatically after its migrations ran. Default true.
 	// +optional
 	// +kubebuilder:default=true
@@ -153,6 +160,15 @@ type ReleaseStatus struct {
 	// +optional
 	// +listType=set
 	Evidence []string `json:"evidence,omitempty"`
+	// What tests and coverage are compared with: the last release on the same branch.
+	// +optional
+	Baseline *Baseline `json:"baseline,omitempty"`
+	// Where it was sent back to, by whom and why; absent when it was not.
+	// +optional
+	Returned *Returned `json:"returned,omitempty"`
+	// When it can be in the last environment at the earliest, in words.
+	// +optional
+	Earliest string `json:"earliest,omitempty"`
 	// The gates' verdicts, by number.
 	// +optional
 	// +listType=map
@@ -178,10 +194,38 @@ type ReleaseStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
+// Baseline is what the last release on the same branch reported.
+type Baseline struct {
+	// Release.
+	Release string `json:"release"`
+	// Tests known; absent if it reported no counts.
+	// +optional
+	Tests *int32 `json:"tests,omitempty"`
+	// Tests skipped; absent if it reported no counts.
+	// +optional
+	Skipped *int32 `json:"skipped,omitempty"`
+	// Lines over which coverage was measured; absent if it did not report them.
+	// +optional
+	CoverageBase *int32 `json:"coverageBase,omitempty"`
+}
+
+// Returned says how a release came back.
+type Returned struct {
+	// Environment that it is back in; "development" when a new commit is needed.
+	To string `json:"to"`
+	// Gate at which it was stopped.
+	// +optional
+	Gate string `json:"gate,omitempty"`
+	// Who stopped it: a user, the client's signatory, CI or a server.
+	By string `json:"by"`
+	// Why.
+	Reason string `json:"reason"`
+}
+
 // KarmaLine is one figure of the sum.
 type KarmaLine struct {
-	// What it is for: tests, coverage, scan, crossing, rolled-back, pv-refused, break-glass, or clamp (what brings the sum
-	// into 0–100).
+	// What it is for: tests, tests-fewer, tests-skipped, coverage, coverage-base, scan, crossing, rolled-back, pv-refused,
+	// break-glass, or clamp (what brings the sum into 0–100).
 	Name string `json:"name"`
 	// Points; negative for losses.
 	Points int32 `json:"points"`
@@ -322,15 +366,15 @@ type ApprovalRecord struct {
 	Gate string `json:"gate"`
 	// User, as admission verified it.
 	User string `json:"user"`
-	// Approved, Rejected or BrokeGlass.
-	// +kubebuilder:validation:Enum=Approved;Rejected;BrokeGlass
+	// Approved, Rejected, BrokeGlass or Regularised.
+	// +kubebuilder:validation:Enum=Approved;Rejected;BrokeGlass;Regularised
 	Decision string `json:"decision"`
 	// When the controllers first saw it.
 	Time metav1.Time `json:"time"`
 	// Hash of the bundle that it covers.
 	// +optional
 	BundleHash string `json:"bundleHash,omitempty"`
-	// Reason, for a rejection or break-glass.
+	// Reason, for a rejection, break-glass or regularisation.
 	// +optional
 	Reason string `json:"reason,omitempty"`
 	// Set when it no longer counts: why, and what to do.
@@ -343,6 +387,8 @@ const (
 	DecisionApproved   = "Approved"
 	DecisionRejected   = "Rejected"
 	DecisionBrokeGlass = "BrokeGlass"
+	// DecisionRegularised settles the debt of a break-glass.
+	DecisionRegularised = "Regularised"
 )
 
 // ReleaseList is a list of Releases.

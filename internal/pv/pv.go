@@ -31,29 +31,94 @@ var (
 	ErrInvalid   = errors.New("the signed decision is not valid")
 )
 
-// Document is what the client accepts. Its canonical JSON is PV.spec.document.
+// Document is what the client accepts. Its canonical JSON is PV.spec.document. All texts are plain text as people and CI
+// wrote them: whoever shows them makes them inert.
 type Document struct {
 	Title       string   `json:"title"`
-	Language    string   `json:"language"`
+	Language    string   `json:"language"` // fr or en
 	Project     string   `json:"project"`
 	ProjectName string   `json:"projectName"`
 	Supplier    string   `json:"supplier"`
 	Client      string   `json:"client"`
 	Signatories []string `json:"signatories"`
-	Release     string   `json:"release"`
-	ReleaseUID  string   `json:"releaseUID"`
-	Version     string   `json:"version"`
-	Commit      string   `json:"commit"`
-	Branch      string   `json:"branch"`
-	BundleHash  string   `json:"bundleHash"`
+
+	Release    string `json:"release"`
+	ReleaseUID string `json:"releaseUID"`
+	Version    string `json:"version"`
+	Commit     string `json:"commit"`
+	Branch     string `json:"branch"`
+	BundleHash string `json:"bundleHash"`
 	// Images are "name: repository@digest".
-	Images      []string  `json:"images"`
+	Images []string `json:"images"`
+	// Artifacts are Maven coordinates.
+	Artifacts []string `json:"artifacts"`
+
+	Environment string `json:"environment"`
+	URL         string `json:"url"`
+
+	// Previous is the client's last accepted release; nil if there is none.
+	Previous *Accepted `json:"previous,omitempty"`
+	// Changes since the last accepted release, oldest first; the release itself is the last.
+	Changes []Change `json:"changes"`
+
+	Karma int32  `json:"karma"`
+	Works int32  `json:"works"`
+	Level string `json:"level"`
+	// Gates that the release passed, by number.
+	Gates []Gate `json:"gates"`
+	// Figures of tests, coverage and scans, as they counted.
+	Figures Figures `json:"figures"`
+	// KnownDefects are delivered as they are.
+	KnownDefects []string `json:"knownDefects"`
+	// OpenReservations of earlier PVs.
+	OpenReservations []OpenReservation `json:"openReservations"`
+
+	Opened time.Time `json:"opened"`
+}
+
+// Accepted is an earlier release that the client accepted.
+type Accepted struct {
+	Release  string    `json:"release"`
+	Version  string    `json:"version"`
+	Commit   string    `json:"commit"`
+	PV       string    `json:"pv"`
+	SignedAt time.Time `json:"signedAt"`
+}
+
+// Change is what one release changed.
+type Change struct {
+	Release   string `json:"release"`
+	Version   string `json:"version"`
+	Commit    string `json:"commit"`
+	Changelog string `json:"changelog"`
+}
+
+// Gate is a gate that the release passed.
+type Gate struct {
+	Name        string    `json:"name"`
+	Number      int32     `json:"number"`
 	Environment string    `json:"environment"`
-	URL         string    `json:"url"`
-	Changelog   string    `json:"changelog"`
-	Karma       int32     `json:"karma"`
-	Gates       []string  `json:"gates"`
 	Opened      time.Time `json:"opened"`
+	// Criteria are "name: message".
+	Criteria []string `json:"criteria"`
+	// Approvals are "user, time (RFC 3339)".
+	Approvals []string `json:"approvals"`
+}
+
+// Figures are what CI reported; nil where it reported nothing.
+type Figures struct {
+	Tests           *v1alpha1.TestCounts          `json:"tests,omitempty"`
+	Coverage        *float64                      `json:"coverage,omitempty"` // percent
+	Vulnerabilities *v1alpha1.VulnerabilityCounts `json:"vulnerabilities,omitempty"`
+}
+
+// OpenReservation is a reservation of an earlier PV that nobody settled yet.
+type OpenReservation struct {
+	PV       string `json:"pv"`
+	Number   int    `json:"number"` // from 1
+	Text     string `json:"text"`
+	Owner    string `json:"owner"`
+	Deadline string `json:"deadline"`
 }
 
 // Canonical is the document's canonical JSON and its hash.
@@ -80,12 +145,18 @@ type Decision struct {
 	Reservations []v1alpha1.Reservation `json:"reservations,omitempty"`
 	SignedBy     string                 `json:"signedBy"`
 	SignedAt     time.Time              `json:"signedAt"`
+	// PDFHash is the hash of the PDF that the signer could read.
+	PDFHash string `json:"pdfHash,omitempty"`
+	// Method is how the signer was recognised; "" means v1alpha1.MethodKey.
+	Method string `json:"method,omitempty"`
+	// Email is where the signing page sent its code; only with v1alpha1.MethodPage.
+	Email string `json:"email,omitempty"`
 }
 
 // NewDecision fills in what identifies the PV.
 func NewDecision(p *v1alpha1.PV, decision v1alpha1.PVDecision, signedBy string, at time.Time) Decision {
 	return Decision{
-		Namespace: p.Namespace, Name: p.Name, UID: string(p.UID), DocumentHash: p.Spec.DocumentHash,
+		Namespace: p.Namespace, Name: p.Name, UID: string(p.UID), DocumentHash: p.Spec.DocumentHash, PDFHash: p.Spec.PDFHash,
 		Decision: decision, SignedBy: signedBy, SignedAt: at.UTC().Truncate(time.Second),
 	}
 }

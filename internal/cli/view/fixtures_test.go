@@ -236,8 +236,11 @@ func certificate(t testing.TB, status v1alpha1.PVStatus) *v1alpha1.PV {
 		Commit: "f00ba12" + strings.Repeat("0", 33), Branch: "release/1.3\u202e", BundleHash: digest("b"),
 		Images:      []string{"backend: registry.gitlab.com/dynors/supergest/backend@" + digest("2")},
 		Environment: "rmoa-client", URL: "https://recette.client.example",
-		Changelog: "Factures en PDF\nCorrige l'arrondi de TVA\n\x1b]0;owned\x07\x1b[2JTout va bien",
-		Karma:     50, Gates: []string{"#0 ci: passed", "#1 qa: passed, approved by qa@dynors.com", "#2 client: passed"},
+		Changes: []pv.Change{{Release: "a1b2c3d", Version: "v1.3.0", Changelog: "Factures en PDF\nCorrige l'arrondi de TVA\n\x1b]0;owned\x07\x1b[2JTout va bien"}},
+		Karma:   50, Gates: []pv.Gate{
+			{Name: "ci", Criteria: []string{"tests: tests passed"}},
+			{Name: "qa", Number: 1, Criteria: []string{"approval: approved by qa@dynors.com"}},
+		},
 		Opened: now.Add(-7 * day),
 	}
 	raw, err := json.Marshal(d)

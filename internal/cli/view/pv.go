@@ -53,10 +53,16 @@ func PV(object *v1alpha1.PV, d pv.Document, s Screen) string {
 	}
 	p.list("pv.signatories", d.Signatories)
 	p.list("pv.images", d.Images)
-	p.list("pv.gates", d.Gates)
-	if d.Changelog != "" {
-		p.heading(s.Lang.T("pv.changelog"))
-		p.paragraphs(2, d.Changelog)
+	var gates []string
+	for _, g := range d.Gates {
+		for _, c := range g.Criteria {
+			gates = append(gates, g.Name+"/"+c)
+		}
+	}
+	p.list("pv.gates", gates)
+	for _, c := range d.Changes {
+		p.heading(s.Lang.T("pv.changelog"), named(c.Version, c.Release))
+		p.paragraphs(2, c.Changelog)
 	}
 	p.heading(s.Lang.T("pv.decision"))
 	p.wrapped(p.line(2), plain, p.pvState(object))
