@@ -377,6 +377,7 @@ func (r *environmentReconciler) prune(ctx context.Context, s *environmentState) 
 func (r *environmentReconciler) summarise(s *environmentState, problem error) {
 	st := &s.env.Status
 	st.ObservedGeneration = s.env.Generation
+	r.hold(s)
 	st.HostsMatched = int32(len(s.hosts))
 	st.HostsReady = 0
 	if s.env.Spec.Hosts == nil {
@@ -408,6 +409,22 @@ func (r *environmentReconciler) summarise(s *environmentState, problem error) {
 	default:
 		setCondition(&st.Conditions, s.env.Generation, v1alpha1.ConditionReady, true, v1alpha1.ReasonReady,
 			fmt.Sprintf("%d host(s) serve this environment", len(s.hosts)))
+	}
+}
+
+// hold tells whether gates are kept from opening by themselves.
+func (r *environmentReconciler) hold(s *environmentState) {
+	st := &s.env.Status
+	before := st.Hold
+	st.Hold = holdOn(*s.env, s.releases)
+	if st.Hold == nil {
+		setCondition(&st.Conditions, s.env.Generation, v1alpha1.ConditionHeld, false, v1alpha1.ReasonNotHeld, "")
+		return
+	}
+	message := fmt.Sprintf("release %s %s. Nothing opens by itself until somebody resumes: kubectl sirrat resume %s", st.Hold.Release, st.Hold.Message, s.env.Name)
+	setCondition(&st.Conditions, s.env.Generation, v1alpha1.ConditionHeld, true, v1alpha1.ReasonRolledBack, message)
+	if before == nil || before.ID != st.Hold.ID {
+		r.events.Eventf(s.env, nil, corev1.EventTypeWarning, "Held", "Hold", "%s", message)
 	}
 }
 

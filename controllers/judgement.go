@@ -29,7 +29,11 @@ type snapshot struct {
 	siblings []v1alpha1.Release     // the project's other releases
 	results  []v1alpha1.CIResult    // of this commit
 	pvs      []v1alpha1.PV          // of this release, oldest first
-	rollouts []v1alpha1.Rollout     // of this release
+	otherPVs []v1alpha1.PV          // of the project's other releases, those that are gone included
+	// before are the results of the last release on the same branch, named previous; "" if there is none.
+	previous string
+	before   []v1alpha1.CIResult
+	rollouts []v1alpha1.Rollout // of this release
 	hosts    map[string][]rollout.Host
 	guard    guardState
 	// frozenMessage says what is missing when status.bundle is incomplete; with its reason.
@@ -40,16 +44,17 @@ type snapshot struct {
 // unguarded is the value of status.guard while admission does not protect approvals.
 const unguarded = "none"
 
-// judgeRelease computes the whole status of a release from a snapshot; bundle is what was frozen so far. It is pure and
-// idempotent: the same snapshot gives the same status.
-func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) v1alpha1.ReleaseStatus {
+// judgeRelease computes the whole status of a release from a snapshot, and the first moment at which time alone may change
+// it; bundle is what was frozen so far. It is pure and idempotent: the same snapshot gives the same status.
+func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) (v1alpha1.ReleaseStatus, time.Time) {
 	old := s.release.Status
 	st := v1alpha1.ReleaseStatus{ObservedGeneration: s.release.Generation, Bundle: bundle}
 	st.Conditions = slices.Clone(old.Conditions)
-	set := evidence.Reduce(s.results)
+	set := evidence.Reduce(evidence.ForImages(s.results, frozenDigests(s, bundle)))
 	st.Evidence = set.Counted
-	st.Environments = observeEnvironments(s, old.Environments)
+	st.Baseline = baseline(s)
 	st.Approvals = recordApprovals(s, bundle)
+	st.Environments = observeEnvironments(s, old.Environments, st.Approvals)
 	st.Guard = s.guard.id
 	if !s.guard.ok {
 		st.Guard = unguarded
@@ -60,16 +65,58 @@ func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) v1alpha1.ReleaseStatus {
 	score := scoreRelease(s, set, st)
 	st.Karma, st.Works, st.Level, st.KarmaBreakdown = score.Karma, score.Works, score.Level, score.Breakdown
 
-	for _, g := range s.gates {
-		st.Gates = append(st.Gates, judgeGate(s, &st, set, g))
-	}
+	recheck := judgeGates(s, &st, set)
 	st.Reached = reached(s.bridge, st.Environments)
 	setReleaseConditions(s, &st)
-	return st
+	return st, recheck
+}
+
+// judgeGates judges every gate in the order of the bridge and forecasts.
+func judgeGates(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set) time.Time {
+	var recheck time.Time
+	var way []gate.Crossing
+	for _, g := range s.gates {
+		in := gateInput(s, *st, set, g)
+		v, again := judgeGate(s, st, in, g)
+		if !again.IsZero() && (recheck.IsZero() || again.Before(recheck)) {
+			recheck = again
+		}
+		st.Gates = append(st.Gates, v)
+		way = append(way, gate.Crossing{Input: in})
+	}
+	for i := range way {
+		v := &st.Gates[i]
+		way[i].Verdict, way[i].Open = v, v.Verdict == v1alpha1.VerdictPassed && findEntry(st.Environments, v.Environment) != nil
+		for _, e := range st.Environments {
+			way[i].Input.Environments[e.Name] = e
+		}
+	}
+	st.Earliest = gate.Forecast(way, s.now)
+	return recheck
+}
+
+// frozenDigests are those of the project's images; nil while they are not all known.
+func frozenDigests(s snapshot, bundle *v1alpha1.Bundle) []string {
+	if s.frozenMessage != "" || bundle == nil || len(bundle.Images) == 0 {
+		return nil
+	}
+	var out []string
+	for _, img := range bundle.Images {
+		out = append(out, img.Digest)
+	}
+	return out
+}
+
+// baseline is what the last release on the branch reported; what it was is kept when that release is gone.
+func baseline(s snapshot) *v1alpha1.Baseline {
+	if s.previous == "" {
+		return s.release.Status.Baseline
+	}
+	return evidence.Reduce(s.before).Baseline(s.previous)
 }
 
 // observeEnvironments brings every entry's phase up to date from Rollouts, pipeline reports, PVs and what else runs there.
-func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment) []v1alpha1.ReleaseEnvironment {
+func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment, approvals []v1alpha1.ApprovalRecord) []v1alpha1.ReleaseEnvironment {
 	reports := evidence.Deployments(s.results)
 	var out []v1alpha1.ReleaseEnvironment
 	for _, env := range s.bridge {
@@ -98,9 +145,29 @@ func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment) []v1
 			e.Phase, e.Message = v1alpha1.PhaseReturned, "the client refused PV "+refusal.Name+": "+refusal.Status.Reason
 			e.HealthySince = nil
 		}
+		if r := rejection(s.gates, approvals, env.Name); r != nil && e.Phase != v1alpha1.PhaseAuthorized && e.Phase != v1alpha1.PhaseSuperseded {
+			e.Phase, e.Message = v1alpha1.PhaseReturned, fmt.Sprintf("rejected at gate %s by %s: %s", r.Gate, r.User, r.Reason)
+			e.HealthySince = nil
+		}
 		out = append(out, e)
 	}
 	return out
+}
+
+// rejection is a rejection at a gate that guards the environment: where it comes after the deployment, it takes the release
+// back all the same. What runs keeps running until another release takes its place.
+func rejection(gates []v1alpha1.QualityGate, approvals []v1alpha1.ApprovalRecord, environment string) *v1alpha1.ApprovalRecord {
+	for _, g := range gates {
+		if g.Spec.Environment != environment {
+			continue
+		}
+		for i, a := range approvals {
+			if a.Gate == g.Name && a.Decision == v1alpha1.DecisionRejected {
+				return &approvals[i]
+			}
+		}
+	}
+	return nil
 }
 
 // healthySince bounds what a server says of its own past, since soaks count from it: never before the release was let in,
@@ -173,7 +240,7 @@ func refusal(pvs []v1alpha1.PV, e v1alpha1.ReleaseEnvironment) *v1alpha1.PV {
 }
 
 func scoreRelease(s snapshot, set evidence.Set, st v1alpha1.ReleaseStatus) karma.Score {
-	in := karma.Input{Policy: s.project.Spec.Karma, Evidence: set}
+	in := karma.Input{Policy: s.project.Spec.Karma, Evidence: set, Baseline: st.Baseline}
 	if len(s.bridge) > 0 {
 		last := s.bridge[len(s.bridge)-1].Name
 		if e := findEntry(st.Environments, last); e != nil {
@@ -187,7 +254,7 @@ func scoreRelease(s snapshot, set evidence.Set, st v1alpha1.ReleaseStatus) karma
 		}
 	}
 	for _, a := range st.Approvals {
-		if a.Decision == v1alpha1.DecisionBrokeGlass {
+		if brokeGlass(a) {
 			in.GlassBroken++
 		}
 	}
@@ -195,30 +262,29 @@ func scoreRelease(s snapshot, set evidence.Set, st v1alpha1.ReleaseStatus) karma
 }
 
 // judgeGate judges one gate and, when it opens, adds the entry of the environment it guards.
-func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set, g v1alpha1.QualityGate) v1alpha1.GateVerdict {
+func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, in gate.Input, g v1alpha1.QualityGate) (v1alpha1.GateVerdict, time.Time) {
 	envName := g.Spec.Environment
 	entry := findEntry(st.Environments, envName)
 	hash := bundleHash(st.Bundle, envName)
 	retry := retryFor(s.release, envName)
 	if entry != nil && settled(*entry, hash) {
-		return keepVerdict(s.release.Status.Gates, g, *entry)
+		return keepVerdict(s.release.Status.Gates, g, *entry), time.Time{}
 	}
-	in := gateInput(s, *st, set, g)
 	if entry != nil && rolledBackWith(*entry, hash, retry) {
 		in.Failed = fmt.Sprintf("%s in %s: %s", gate.Words(entry.Phase), envName, entry.Message)
 	}
-	v := gate.Judge(in)
+	j := gate.Judge(in)
 	switch {
-	case v.Verdict == v1alpha1.VerdictPassed && (entry == nil || entry.Phase != v1alpha1.PhaseAuthorized || entry.BundleHash != hash):
+	case j.Verdict == v1alpha1.VerdictPassed && (entry == nil || entry.Phase != v1alpha1.PhaseAuthorized || entry.BundleHash != hash):
 		fresh := v1alpha1.ReleaseEnvironment{
 			Name: envName, Phase: v1alpha1.PhaseAuthorized, BundleHash: hash, Retry: retry,
 			AuthorizedAt: authorizedAt(s, envName, entry),
 		}
 		st.Environments = putEntry(s.bridge, st.Environments, fresh)
-	case v.Verdict != v1alpha1.VerdictPassed && entry != nil && entry.Phase == v1alpha1.PhaseAuthorized:
+	case j.Verdict != v1alpha1.VerdictPassed && entry != nil && entry.Phase == v1alpha1.PhaseAuthorized:
 		st.Environments = slices.DeleteFunc(st.Environments, func(e v1alpha1.ReleaseEnvironment) bool { return e.Name == envName })
 	}
-	return v
+	return j.GateVerdict, j.Recheck
 }
 
 // authorizedAt is now, but always after everything that was ever authorised for the environment, even if the clock was set
@@ -276,21 +342,28 @@ func keepVerdict(stored []v1alpha1.GateVerdict, g v1alpha1.QualityGate, e v1alph
 }
 
 func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alpha1.QualityGate) gate.Input {
+	spec := s.release.Spec
 	in := gate.Input{
 		Name: g.Name, Spec: g.Spec, Release: s.release.Name, CreatedBy: s.release.Annotations[v1alpha1.AnnotationCreatedBy],
-		Evidence: set, Karma: st.Karma, Works: st.Works,
+		Evidence: set, Karma: st.Karma, Works: st.Works, Artifacts: spec.Artifacts,
+		Facts: gate.Facts{Commit: spec.Commit, Branch: spec.Branch, Version: spec.Version, Changelog: spec.Changelog,
+			Reversible: spec.Reversible == nil || *spec.Reversible},
 		Frozen: s.frozenMessage == "", FrozenMessage: s.frozenMessage, FrozenNeeds: frozenNeeds(s.frozenReason),
 		Environments: map[string]v1alpha1.ReleaseEnvironment{},
-		Guarded:      s.guard.ok, GuardMessage: s.guard.message, Now: s.now,
+		Debts:        debtsAt(s, g.Spec.Environment), Reservations: openReservations(s.otherPVs), Roles: rolesOf(s.project),
+		Guarded: s.guard.ok, GuardMessage: s.guard.message, Now: s.now,
 	}
 	for _, e := range st.Environments {
 		in.Environments[e.Name] = e
 	}
 	for _, env := range s.bridge {
 		if env.Name == g.Spec.Environment {
-			in.GuardedExists, in.After = true, env.Spec.After
-			in.NeedsVersion = s.release.Spec.Version == "" && tagsNeedVersion(env)
-			in.SupersededBy = newerIn(s.release, s.siblings, env.Name)
+			guardedEnvironment(s, &in, env)
+		}
+	}
+	if st.Bundle != nil {
+		for _, img := range st.Bundle.Images {
+			in.Images = append(in.Images, img.Name)
 		}
 	}
 	if b := findBundle(st.Bundle, g.Spec.Environment); b != nil {
@@ -303,6 +376,112 @@ func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alph
 	}
 	in.PV = newestPV(s, st, g)
 	return in
+}
+
+// guardedEnvironment is what the environment behind a gate adds.
+func guardedEnvironment(s snapshot, in *gate.Input, env v1alpha1.Environment) {
+	in.GuardedExists, in.After, in.Window = true, env.Spec.After, env.Spec.Window
+	in.NeedsVersion = s.release.Spec.Version == "" && tagsNeedVersion(env)
+	switch env.Spec.Supersede {
+	case v1alpha1.SupersedeNever:
+	case v1alpha1.SupersedeAlways:
+		in.SupersededBy = newerIn(s.release, s.siblings, env.Name)
+	default:
+		if in.Spec.Mode == v1alpha1.ModeAutomatic {
+			in.SupersededBy = newerIn(s.release, s.siblings, env.Name)
+		}
+	}
+	if hold := holdOn(env, s.siblings); hold != nil {
+		in.Hold = "release " + hold.Release + " " + hold.Message
+	}
+}
+
+// holdOn is the hold of an environment: the release that was let in last, of these, failed there, and nobody has resumed
+// since.
+func holdOn(env v1alpha1.Environment, releases []v1alpha1.Release) *v1alpha1.Hold {
+	if keep := env.Spec.Rollout.HoldAfterRollback; keep != nil && !*keep {
+		return nil
+	}
+	var last *v1alpha1.Release
+	var entry *v1alpha1.ReleaseEnvironment
+	for i := range releases {
+		if e := findEntry(releases[i].Status.Environments, env.Name); e != nil && (entry == nil || entry.AuthorizedAt.Before(&e.AuthorizedAt)) {
+			last, entry = &releases[i], e
+		}
+	}
+	if entry == nil || entry.Phase != v1alpha1.PhaseRolledBack && entry.Phase != v1alpha1.PhaseFailed {
+		return nil
+	}
+	id := fmt.Sprintf("%s@%s", last.UID, formatMicro(entry.AuthorizedAt))
+	if env.Annotations[v1alpha1.AnnotationResume] == id {
+		return nil
+	}
+	return &v1alpha1.Hold{ID: id, Release: last.Name, Message: gate.Words(entry.Phase) + ": " + entry.Message}
+}
+
+// debtsAt are the debts of other releases at gates that guard the environment.
+func debtsAt(s snapshot, environment string) []v1alpha1.Debt {
+	var out []v1alpha1.Debt
+	for _, d := range debts(s.siblings, s.gates) {
+		if d.Environment == environment {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// debts are the gates that were opened in an emergency and not regularised since, by release and gate.
+func debts(releases []v1alpha1.Release, gates []v1alpha1.QualityGate) []v1alpha1.Debt {
+	var out []v1alpha1.Debt
+	for _, r := range releases {
+		for _, a := range r.Status.Approvals {
+			if !brokeGlass(a) || slices.ContainsFunc(r.Status.Approvals, func(b v1alpha1.ApprovalRecord) bool {
+				return b.Decision == v1alpha1.DecisionRegularised && b.Gate == a.Gate && b.Stale == ""
+			}) {
+				continue
+			}
+			d := v1alpha1.Debt{Release: r.Name, Gate: a.Gate, User: a.User, Reason: a.Reason}
+			for _, g := range gates {
+				if g.Name == a.Gate {
+					d.Environment = g.Spec.Environment
+				}
+			}
+			out = append(out, d)
+		}
+	}
+	slices.SortFunc(out, func(a, b v1alpha1.Debt) int {
+		return cmp.Or(strings.Compare(a.Release, b.Release), strings.Compare(a.Gate, b.Gate))
+	})
+	return out
+}
+
+// brokeGlass says that a record is of a break-glass that counts: it opened a gate, or could have, whatever became of it.
+func brokeGlass(a v1alpha1.ApprovalRecord) bool {
+	return a.Decision == v1alpha1.DecisionBrokeGlass && a.Stale != staleUnprotected
+}
+
+// openReservations are those of PVs that nobody has lifted.
+func openReservations(pvs []v1alpha1.PV) []gate.Reservation {
+	var out []gate.Reservation
+	for _, p := range pvs {
+		for i, r := range p.Status.Reservations {
+			if r.Lifted == "" {
+				out = append(out, gate.Reservation{PV: p.Name, Number: i + 1, Text: r.Text, Owner: r.Owner, Deadline: r.Deadline})
+			}
+		}
+	}
+	return out
+}
+
+// rolesOf are the roles of the people whom Project.spec.members lists by name.
+func rolesOf(p *v1alpha1.Project) map[string][]string {
+	out := map[string][]string{}
+	for _, m := range memberRoles {
+		for _, user := range m.members(p.Spec.Members) {
+			out[user] = append(out[user], m.role)
+		}
+	}
+	return out
 }
 
 func frozenNeeds(reason string) string {
@@ -347,44 +526,94 @@ func newerIn(r *v1alpha1.Release, siblings []v1alpha1.Release, environment strin
 	return ""
 }
 
+// Why a record does not count.
+const (
+	staleUnprotected = "given while admission did not protect approvals: withdraw it and approve again"
+	staleUnfrozen    = "given before the bundle was frozen: withdraw it and approve again"
+	staleBundle      = "the bundle changed since: withdraw it and approve again"
+	staleRefused     = "the client refused since: withdraw it and approve again"
+	staleRejected    = "it was rejected since: withdraw it and approve again"
+	staleWithdrawn   = "withdrawn, which undoes neither the loss of karma nor the debt"
+	staleOwnDebt     = "who opened the gate cannot settle the debt: somebody else does"
+)
+
 // recordApprovals turns annotations into records. A record keeps the bundle hash under which it was first seen; once
 // stale it stays so until it is withdrawn and given again. What appears while admission does not protect annotations, or
-// while its policy was exchanged, proves nothing about who wrote it: it is recorded as stale.
+// while its policy was exchanged, proves nothing about who wrote it: it is recorded as stale. What was done by break-glass
+// stays on record.
 func recordApprovals(s snapshot, bundle *v1alpha1.Bundle) []v1alpha1.ApprovalRecord {
 	trusted := s.guard.ok && (s.release.Status.Guard == s.guard.id ||
 		s.release.Status.Guard == "" && !s.release.CreationTimestamp.Time.Before(s.guard.since))
 	var out []v1alpha1.ApprovalRecord
 	for _, g := range s.gates {
 		hash := bundleHash(bundle, g.Spec.Environment)
-		for _, a := range parseApprovals(s.release.Annotations, g.Name) {
+		given := parseApprovals(s.release.Annotations, g.Name)
+		for _, a := range given {
 			rec := a
 			if old := findApproval(s.release.Status.Approvals, a); old != nil {
 				rec = *old
+				if rec.Stale == staleWithdrawn {
+					rec.Stale = ""
+				}
 			} else {
 				rec.Time, rec.BundleHash = metav1.NewTime(s.now.Truncate(time.Second)), hash
 				if !trusted && rec.Decision != v1alpha1.DecisionRejected {
-					rec.Stale = "given while admission did not protect approvals: withdraw it and approve again"
+					rec.Stale = staleUnprotected
 				}
 			}
-			if rec.Stale == "" && rec.Decision != v1alpha1.DecisionRejected {
+			if rec.Stale == "" {
 				rec.Stale = staleness(s, rec, g, hash)
 			}
 			out = append(out, rec)
 		}
+		out = append(out, lasting(s.release.Status.Approvals, given, g.Name)...)
+	}
+	return out
+}
+
+// lasting are the records that stay when their annotation is removed.
+func lasting(records, given []v1alpha1.ApprovalRecord, gateName string) []v1alpha1.ApprovalRecord {
+	var out []v1alpha1.ApprovalRecord
+	for _, old := range records {
+		kept := brokeGlass(old) || old.Decision == v1alpha1.DecisionRegularised && old.Stale == ""
+		if !kept || old.Gate != gateName || findApproval(given, old) != nil {
+			continue
+		}
+		if old.Decision == v1alpha1.DecisionBrokeGlass {
+			old.Stale = staleWithdrawn
+		}
+		out = append(out, old)
 	}
 	return out
 }
 
 func staleness(s snapshot, rec v1alpha1.ApprovalRecord, g v1alpha1.QualityGate, hash string) string {
 	switch {
+	case rec.Decision == v1alpha1.DecisionRejected:
+		return ""
+	case rec.Decision == v1alpha1.DecisionRegularised:
+		if reason, ok := strings.CutPrefix(s.release.Annotations[v1alpha1.BreakGlassPrefix+g.Name], rec.User+": "); ok && reason != "" {
+			return staleOwnDebt
+		}
+		for _, a := range s.release.Status.Approvals {
+			if a.Decision == v1alpha1.DecisionBrokeGlass && a.Gate == g.Name && a.User == rec.User {
+				return staleOwnDebt
+			}
+		}
+		return ""
 	case rec.BundleHash == "":
-		return "given before the bundle was frozen: withdraw it and approve again"
+		return staleUnfrozen
 	case hash != "" && rec.BundleHash != hash:
-		return "the bundle changed since: withdraw it and approve again"
+		return staleBundle
 	}
 	for _, p := range s.pvs {
 		if p.Spec.Environment == g.Spec.Environment && p.Status.Decision == v1alpha1.PVRefused && p.Status.SignedAt != nil && !p.Status.SignedAt.Before(&rec.Time) {
-			return "the client refused since: withdraw it and approve again"
+			return staleRefused
+		}
+	}
+	for _, a := range s.release.Status.Approvals {
+		if a.Decision == v1alpha1.DecisionRejected && a.Gate == g.Name && !a.Time.Before(&rec.Time) {
+			return staleRejected
 		}
 	}
 	return ""
@@ -398,7 +627,10 @@ func parseApprovals(annotations map[string]string, gateName string) []v1alpha1.A
 			out = append(out, v1alpha1.ApprovalRecord{Gate: gateName, User: user, Decision: v1alpha1.DecisionApproved})
 		}
 	}
-	for prefix, decision := range map[string]string{v1alpha1.RejectionPrefix: v1alpha1.DecisionRejected, v1alpha1.BreakGlassPrefix: v1alpha1.DecisionBrokeGlass} {
+	for prefix, decision := range map[string]string{
+		v1alpha1.RejectionPrefix: v1alpha1.DecisionRejected, v1alpha1.BreakGlassPrefix: v1alpha1.DecisionBrokeGlass,
+		v1alpha1.RegularisationPrefix: v1alpha1.DecisionRegularised,
+	} {
 		if user, reason, ok := strings.Cut(annotations[prefix+gateName], ": "); ok && user != "" {
 			out = append(out, v1alpha1.ApprovalRecord{Gate: gateName, User: user, Decision: decision, Reason: reason})
 		}
@@ -428,7 +660,7 @@ func reached(bridge []v1alpha1.Environment, entries []v1alpha1.ReleaseEnvironmen
 	return ""
 }
 
-// setReleaseConditions sums up. Frozen, ApprovalsGuarded, Ready, Reconciling and Stalled are always set.
+// setReleaseConditions sums up. Frozen, ApprovalsGuarded, Debt, Ready, Reconciling and Stalled are always set.
 func setReleaseConditions(s snapshot, st *v1alpha1.ReleaseStatus) {
 	gen := s.release.Generation
 	if s.frozenMessage == "" {
@@ -437,9 +669,18 @@ func setReleaseConditions(s snapshot, st *v1alpha1.ReleaseStatus) {
 		setCondition(&st.Conditions, gen, v1alpha1.ConditionFrozen, false, s.frozenReason, s.frozenMessage)
 	}
 	setCondition(&st.Conditions, gen, v1alpha1.ConditionApprovalsGuarded, s.guard.ok, s.guard.reason(), s.guard.message)
+	own := v1alpha1.Release{Status: *st}
+	own.Name = s.release.Name
+	if d := debts([]v1alpha1.Release{own}, s.gates); len(d) > 0 {
+		setCondition(&st.Conditions, gen, v1alpha1.ConditionDebt, true, v1alpha1.ReasonGlassBroken,
+			fmt.Sprintf("gate %s was opened in an emergency by %s: %s. It blocks other releases in %s until somebody else regularises it: kubectl sirrat regularise %s %s",
+				d[0].Gate, d[0].User, d[0].Reason, d[0].Environment, s.release.Name, d[0].Gate))
+	} else {
+		setCondition(&st.Conditions, gen, v1alpha1.ConditionDebt, false, v1alpha1.ReasonNoDebt, "")
+	}
 
 	state := summariseRelease(s, *st)
-	st.Next = state.next
+	st.Next, st.Returned = state.next, state.returned
 	setCondition(&st.Conditions, gen, v1alpha1.ConditionReady, state.reason == v1alpha1.ReasonCrossed, state.reason, state.next)
 	setCondition(&st.Conditions, gen, v1alpha1.ConditionReconciling, state.reconciling, state.reason, state.next)
 	setCondition(&st.Conditions, gen, v1alpha1.ConditionStalled, state.stalled, state.reason, state.next)
@@ -448,6 +689,7 @@ func setReleaseConditions(s snapshot, st *v1alpha1.ReleaseStatus) {
 type releaseState struct {
 	reason, next         string
 	reconciling, stalled bool
+	returned             *v1alpha1.Returned
 }
 
 // summariseRelease says in one line where the release stands: the first thing, in the order of the bridge, that is not
@@ -468,11 +710,12 @@ func summariseRelease(s snapshot, st v1alpha1.ReleaseStatus) releaseState {
 		e := findEntry(st.Environments, v.Environment)
 		switch {
 		case e != nil && e.Phase == v1alpha1.PhaseReturned:
-			return releaseState{reason: v1alpha1.ReasonPVRefused, next: fmt.Sprintf("back to %s: %s", cmp.Or(st.Reached, "the start"), e.Message), stalled: true}
+			return returnedState(s, st, v, *e)
 		case e != nil && (e.Phase == v1alpha1.PhaseRolledBack || e.Phase == v1alpha1.PhaseFailed) && v.Verdict == v1alpha1.VerdictRefused:
-			return releaseState{reason: v1alpha1.ReasonRolledBack, next: v.Message, stalled: true}
+			return releaseState{reason: v1alpha1.ReasonRolledBack, next: v.Message, stalled: true,
+				returned: &v1alpha1.Returned{To: cmp.Or(st.Reached, development), Gate: v.Name, By: "server", Reason: v.Message}}
 		case v.Verdict == v1alpha1.VerdictRefused:
-			return refusedState(v)
+			return refusedState(st, v)
 		case v.Verdict == v1alpha1.VerdictWaiting:
 			return releaseState{reason: v1alpha1.ReasonWaiting, next: "gate " + v.Name + ": " + gate.WaitingFor(v), reconciling: v.Until != nil, stalled: v.Until == nil}
 		case e != nil && e.Phase != v1alpha1.PhaseHealthy && e.Phase != v1alpha1.PhaseSuperseded:
@@ -482,17 +725,41 @@ func summariseRelease(s snapshot, st v1alpha1.ReleaseStatus) releaseState {
 	return releaseState{reason: v1alpha1.ReasonCrossing, next: "every gate passed", reconciling: true}
 }
 
-func refusedState(v v1alpha1.GateVerdict) releaseState {
-	reason := v1alpha1.ReasonRefused
+// development is where a release is back when it takes a new commit.
+const development = "development"
+
+// returnedState is of a release that was taken back from an environment: the client's refusal leads to the environment
+// before, a rejection to development.
+func returnedState(s snapshot, st v1alpha1.ReleaseStatus, v v1alpha1.GateVerdict, e v1alpha1.ReleaseEnvironment) releaseState {
+	if r := rejection(s.gates, st.Approvals, e.Name); r != nil {
+		return releaseState{reason: v1alpha1.ReasonRejected, next: "back to development: " + e.Message, stalled: true,
+			returned: &v1alpha1.Returned{To: development, Gate: r.Gate, By: r.User, Reason: r.Reason}}
+	}
+	to := cmp.Or(st.Reached, development)
+	back := &v1alpha1.Returned{To: to, Gate: v.Name, By: "client", Reason: e.Message}
+	if p := refusal(s.pvs, e); p != nil {
+		back.By, back.Reason = p.Status.SignedBy, p.Status.Reason
+	}
+	return releaseState{reason: v1alpha1.ReasonPVRefused, next: fmt.Sprintf("back to %s: %s", to, e.Message), stalled: true, returned: back}
+}
+
+func refusedState(st v1alpha1.ReleaseStatus, v v1alpha1.GateVerdict) releaseState {
+	reason, by, why := v1alpha1.ReasonRefused, "CI", v.Message
 	for _, c := range v.Criteria {
 		switch {
 		case c.Reason == "Superseded":
 			return releaseState{reason: v1alpha1.ReasonSuperseded, next: v.Message}
 		case c.Reason == "Rejected":
 			reason = v1alpha1.ReasonRejected
+			for _, a := range st.Approvals {
+				if a.Gate == v.Name && a.Decision == v1alpha1.DecisionRejected {
+					by, why = a.User, a.Reason
+				}
+			}
 		}
 	}
-	return releaseState{reason: reason, next: "back to development: gate " + v.Name + ": " + v.Message, stalled: true}
+	return releaseState{reason: reason, next: "back to development: gate " + v.Name + ": " + v.Message, stalled: true,
+		returned: &v1alpha1.Returned{To: development, Gate: v.Name, By: by, Reason: why}}
 }
 
 // retryFor is the value of the retry annotation, if it is for this environment ("<environment>@<anything>").

@@ -24,6 +24,8 @@ type world struct {
 	s      snapshot
 	bundle *v1alpha1.Bundle
 	seq    int64
+	// recheck is when time alone may change the last judgement.
+	recheck time.Time
 }
 
 func newWorld() *world {
@@ -74,7 +76,7 @@ func (w *world) result(typ, status string, coverage float64) {
 
 // judge stores a new status, as the Release controller does.
 func (w *world) judge() v1alpha1.ReleaseStatus {
-	w.s.release.Status = judgeRelease(w.s, w.bundle)
+	w.s.release.Status, w.recheck = judgeRelease(w.s, w.bundle)
 	return w.s.release.Status
 }
 
@@ -347,13 +349,13 @@ func TestExpired(t *testing.T) {
 	}
 	envs := []v1alpha1.Environment{{Status: v1alpha1.EnvironmentStatus{LastGood: &v1alpha1.EnvironmentRelease{UID: "runs"}}}}
 	var got []string
-	for _, r := range expired(releases, envs, 2) {
+	for _, r := range expired(releases, envs, nil, 2) {
 		got = append(got, string(r.UID))
 	}
 	if diff := cmp.Diff([]string{"c", "oldest"}, got); diff != "" {
 		t.Error(diff)
 	}
-	if expired(releases, envs, 5) != nil || expired(releases, envs, 0) != nil {
+	if expired(releases, envs, nil, 5) != nil || expired(releases, envs, nil, 0) != nil {
 		t.Error("something expired although nothing is too many")
 	}
 }

@@ -35,6 +35,8 @@ type installationKeys struct {
 	signer crypto.Signer
 	public map[string]string // key id → PEM
 	salt   []byte
+	// verifiers are the public keys parsed.
+	verifiers []envelope.PublicKey
 }
 
 // ensureKeys reads the installation's keys, making them if there are none. Two first starts at once agree on one.
@@ -71,7 +73,8 @@ func ensureKeys(ctx context.Context, c client.Client) (*installationKeys, error)
 		return nil, err
 	}
 	// A ConfigMap's keys may not contain ":", so the id goes without its algorithm.
-	return &installationKeys{signer: signer, public: map[string]string{public.ID[len("sha256:"):]: string(pemText)}, salt: s.Data[keySalt]}, nil
+	return &installationKeys{signer: signer, public: map[string]string{public.ID[len("sha256:"):]: string(pemText)}, salt: s.Data[keySalt],
+		verifiers: []envelope.PublicKey{public}}, nil
 }
 
 func createKeys(ctx context.Context, c client.Client) error {

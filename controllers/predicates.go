@@ -34,8 +34,9 @@ func evidenceChanged() predicate.Predicate {
 	return whenReleaseChanges(func(r *v1alpha1.Release) any { return r.Status.Evidence })
 }
 
-func karmaChanged() predicate.Predicate {
-	return whenReleaseChanges(func(r *v1alpha1.Release) any { return r.Status.Karma })
+// countsChanged is about what a Project sums up of a Release.
+func countsChanged() predicate.Predicate {
+	return whenReleaseChanges(func(r *v1alpha1.Release) any { return []any{r.Status.Karma, r.Status.Approvals} })
 }
 
 // placesChanged lets an update of an Environment through when its declaration, its hosts or the release in it changed: what
@@ -47,8 +48,20 @@ func placesChanged() predicate.Predicate {
 		if !ok || !ok2 || before.Generation != after.Generation {
 			return true
 		}
+		if before.Annotations[v1alpha1.AnnotationResume] != after.Annotations[v1alpha1.AnnotationResume] {
+			return true
+		}
 		b, a := before.Status, after.Status
-		return !sameStatus([]any{b.Current, b.LastGood, b.HostsMatched}, []any{a.Current, a.LastGood, a.HostsMatched})
+		return !sameStatus([]any{b.Current, b.LastGood, b.HostsMatched, b.Hold}, []any{a.Current, a.LastGood, a.HostsMatched, a.Hold})
+	}}
+}
+
+// declarationChanged lets an update of a Project through when its declaration or its debts changed.
+func declarationChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*v1alpha1.Project)
+		after, ok2 := e.ObjectNew.(*v1alpha1.Project)
+		return !ok || !ok2 || before.Generation != after.Generation || !sameStatus(before.Status.Debts, after.Status.Debts)
 	}}
 }
 

@@ -154,7 +154,12 @@ func (r *projectReconciler) sumUp(ctx context.Context, p *v1alpha1.Project) erro
 	slices.SortFunc(releases.Items, func(a, b v1alpha1.Release) int {
 		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
 	})
-	if err := r.prune(ctx, p, expired(releases.Items, envs.Items, int(p.Spec.Retention.Releases))); err != nil {
+	var gates v1alpha1.QualityGateList
+	if err := r.List(ctx, &gates, client.InNamespace(p.Name)); err != nil {
+		return fmt.Errorf("list gates: %w", err)
+	}
+	p.Status.Debts = debts(releases.Items, gates.Items)
+	if err := r.prune(ctx, p, expired(releases.Items, envs.Items, p.Status.Debts, int(p.Spec.Retention.Releases))); err != nil {
 		return err
 	}
 	var karmas []int32
@@ -166,22 +171,29 @@ func (r *projectReconciler) sumUp(ctx context.Context, p *v1alpha1.Project) erro
 	return nil
 }
 
-// expired are the releases beyond the newest `keep` that run nowhere. releases are sorted, newest first; keep 0 keeps all.
-func expired(releases []v1alpha1.Release, envs []v1alpha1.Environment, keep int) []v1alpha1.Release {
+// expired are the releases beyond the newest `keep` that run nowhere, hold nothing up and owe nothing. releases are sorted,
+// newest first; keep 0 keeps all.
+func expired(releases []v1alpha1.Release, envs []v1alpha1.Environment, owed []v1alpha1.Debt, keep int) []v1alpha1.Release {
 	if keep == 0 || len(releases) <= keep {
 		return nil
 	}
-	runs := map[string]bool{}
+	runs, needed := map[string]bool{}, map[string]bool{}
 	for _, e := range envs {
 		for _, current := range []*v1alpha1.EnvironmentRelease{e.Status.Current, e.Status.LastGood} {
 			if current != nil {
 				runs[current.UID] = true
 			}
 		}
+		if e.Status.Hold != nil {
+			needed[e.Status.Hold.Release] = true
+		}
+	}
+	for _, d := range owed {
+		needed[d.Release] = true
 	}
 	var out []v1alpha1.Release
 	for _, rel := range releases[keep:] {
-		if !runs[string(rel.UID)] {
+		if !runs[string(rel.UID)] && !needed[rel.Name] {
 			out = append(out, rel)
 		}
 	}

@@ -151,8 +151,9 @@ func newPV(p *v1alpha1.Project, rel *v1alpha1.Release, env *v1alpha1.Environment
 // pvReconciler verifies signatures. Once a decision is verified, it stands.
 type pvReconciler struct {
 	client.Client
-	events events.EventRecorder
-	now    func() time.Time
+	installation []envelope.PublicKey
+	events       events.EventRecorder
+	now          func() time.Time
 }
 
 // Reconcile verifies one PV.
@@ -197,14 +198,14 @@ func (r *pvReconciler) verify(ctx context.Context, p *v1alpha1.PV, project *v1al
 			keys = append(keys, key)
 		}
 	}
-	d, keyID, err := pv.Verify(ctx, p, keys)
+	d, keyID, err := pv.Verify(ctx, p, pv.Keys{Client: keys, Installation: r.installation})
 	if err != nil {
 		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonBadSignature, err.Error())
 		return
 	}
 	now := metav1.NewTime(r.now().Truncate(time.Second))
 	p.Status.Decision, p.Status.Reason, p.Status.Reservations = d.Decision, d.Reason, d.Reservations
-	p.Status.SignedBy, p.Status.KeyID, p.Status.SignedAt = d.SignedBy, keyID, &now
+	p.Status.SignedBy, p.Status.KeyID, p.Status.SignedAt, p.Status.Method = d.SignedBy, keyID, &now, d.Method
 	p.Status.SignatureHash = envelope.Hash([]byte(p.Spec.Signature))
 	switch d.Decision {
 	case v1alpha1.PVAccepted:

@@ -60,29 +60,22 @@ func (r *releaseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		return ctrl.Result{}, err
 	}
 	snap.frozenReason, snap.frozenMessage = frozen.reason, frozen.message
-	status := judgeRelease(*snap, frozen.bundle)
+	status, recheck := judgeRelease(*snap, frozen.bundle)
 	if err := r.write(ctx, &release, status); err != nil {
 		return ctrl.Result{}, err
 	}
 	tagErr := r.tag(ctx, snap, &release, images)
-	return ctrl.Result{RequeueAfter: nextLook(status, frozen.retry || tagErr != nil, snap.now)}, nil
+	return ctrl.Result{RequeueAfter: nextLook(recheck, frozen.retry || tagErr != nil, snap.now)}, nil
 }
 
 // nextLook is the exact time until the next thing that happens by itself; 0 when nothing does.
-func nextLook(st v1alpha1.ReleaseStatus, retryRegistry bool, now time.Time) time.Duration {
+func nextLook(recheck time.Time, retryRegistry bool, now time.Time) time.Duration {
 	var next time.Duration
-	earliest := func(d time.Duration) {
-		if d = max(d, time.Millisecond); next == 0 || d < next {
-			next = d
-		}
+	if !recheck.IsZero() {
+		next = max(recheck.Sub(now), time.Millisecond)
 	}
-	if retryRegistry {
-		earliest(registryRetry)
-	}
-	for _, g := range st.Gates {
-		if g.Until != nil {
-			earliest(g.Until.Sub(now))
-		}
+	if retryRegistry && (next == 0 || registryRetry < next) {
+		next = registryRetry
 	}
 	return next
 }
@@ -110,7 +103,7 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 		{&gates, []client.ListOption{in}},
 		{&results, []client.ListOption{in, client.MatchingFields{indexCommit: v1alpha1.ShortSHA(release.Spec.Commit)}}},
 		{&releases, []client.ListOption{in, client.UnsafeDisableDeepCopy}}, // read only, and there may be many
-		{&pvs, []client.ListOption{in, client.MatchingFields{indexRelease: string(release.UID)}}},
+		{&pvs, []client.ListOption{in}},
 		{&rollouts, []client.ListOption{client.MatchingFields{indexRelease: string(release.UID)}}},
 	} {
 		if err := r.List(ctx, list.into, list.opts...); err != nil {
@@ -132,7 +125,16 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 			s.siblings = append(s.siblings, other)
 		}
 	}
-	s.pvs = pvs.Items
+	for _, p := range pvs.Items {
+		if p.Spec.Release.UID == string(release.UID) {
+			s.pvs = append(s.pvs, p)
+		} else {
+			s.otherPVs = append(s.otherPVs, p)
+		}
+	}
+	if err := r.gatherPrevious(ctx, s); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(s.pvs, func(a, b v1alpha1.PV) int {
 		return cmp.Or(a.Spec.Release.AuthorizedAt.Compare(b.Spec.Release.AuthorizedAt.Time), strings.Compare(a.Name, b.Name))
 	})
@@ -145,6 +147,38 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 		return nil, err
 	}
 	return s, nil
+}
+
+// gatherPrevious reads what the last release on the same branch reported.
+func (r *releaseReconciler) gatherPrevious(ctx context.Context, s *snapshot) error {
+	previous := previousOnBranch(s.release, s.siblings)
+	if previous == nil {
+		return nil
+	}
+	s.previous = previous.Name
+	var results v1alpha1.CIResultList
+	err := r.List(ctx, &results, client.InNamespace(previous.Namespace), client.MatchingFields{indexCommit: v1alpha1.ShortSHA(previous.Spec.Commit)})
+	if err != nil {
+		return fmt.Errorf("list results: %w", err)
+	}
+	for _, res := range results.Items {
+		if strings.HasPrefix(previous.Spec.Commit, res.Spec.Commit) {
+			s.before = append(s.before, res)
+		}
+	}
+	return nil
+}
+
+// previousOnBranch is the newest release of the same branch that is older; nil without a branch.
+func previousOnBranch(r *v1alpha1.Release, siblings []v1alpha1.Release) *v1alpha1.Release {
+	var previous *v1alpha1.Release
+	for i := range siblings {
+		o := &siblings[i]
+		if r.Spec.Branch != "" && o.Spec.Branch == r.Spec.Branch && o.Spec.Commit != r.Spec.Commit && newerRelease(r, o) && (previous == nil || newerRelease(o, previous)) {
+			previous = o
+		}
+	}
+	return previous
 }
 
 // hostsByEnvironment lists the enrolled or expected servers of each environment.

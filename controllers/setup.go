@@ -100,7 +100,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 			return ctrl.NewControllerManagedBy(mgr).For(&certificatesv1.CertificateSigningRequest{}).Named("enrolment").
 				Complete(patient{&enrolmentReconciler{Client: c, clientset: clientset, events: rec}})
 		},
-		func() error { return setupPV(mgr, rec, o.Now) },
+		func() error { return setupPV(mgr, rec, keys, o.Now) },
 		func() error { return setupGate(mgr) },
 		func() error { return setupCIResult(mgr) },
 	} {
@@ -157,7 +157,7 @@ func setupProject(mgr manager.Manager, r *projectReconciler) error {
 		Owns(&corev1.Namespace{}).Owns(&rbacv1.RoleBinding{}).
 		Watches(&v1alpha1.Environment{}, toProject).
 		Watches(&v1alpha1.QualityGate{}, toProject, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.Release{}, toProject, builder.WithPredicates(karmaChanged())).
+		Watches(&v1alpha1.Release{}, toProject, builder.WithPredicates(countsChanged())).
 		Complete(patient{r})
 }
 
@@ -171,9 +171,12 @@ func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
 	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}).Named("release").
 		WithOptions(controller.Options{MaxConcurrentReconciles: releaseWorkers}).
 		Watches(&v1alpha1.CIResult{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
-			return releasesOf(ctx, c, o.GetNamespace(), o.(*v1alpha1.CIResult).Spec.Commit)
+			return releasesOn(ctx, c, o.GetNamespace(), o.(*v1alpha1.CIResult).Spec.Commit)
 		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.PV{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		Watches(&v1alpha1.PV{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			if len(o.(*v1alpha1.PV).Status.Reservations) > 0 { // which hold up other releases when they are overdue
+				return all(ctx, o)
+			}
 			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: o.(*v1alpha1.PV).Spec.Release.Name}}}
 		})).
 		Watches(&v1alpha1.Rollout{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
@@ -184,7 +187,7 @@ func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
 		Watches(&v1alpha1.QualityGate{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.Project{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return releasesIn(ctx, c, o.GetName())
-		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		}), builder.WithPredicates(declarationChanged())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(inProject())).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(inProject())).
 		Watches(&admissionv1.ValidatingAdmissionPolicy{}, everywhere, builder.WithPredicates(policy)).
@@ -230,7 +233,7 @@ func setupHost(mgr manager.Manager, r *hostReconciler) error {
 		Complete(patient{r})
 }
 
-func setupPV(mgr manager.Manager, rec recorder, now func() time.Time) error {
+func setupPV(mgr manager.Manager, rec recorder, keys *installationKeys, now func() time.Time) error {
 	opener := &pvOpener{Client: mgr.GetClient(), events: rec, now: now}
 	if err := ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}, builder.WithPredicates(environmentsChanged())).Named("pv-opener").Complete(patient{opener}); err != nil {
 		return err
@@ -244,7 +247,7 @@ func setupPV(mgr manager.Manager, rec recorder, now func() time.Time) error {
 			}
 			return requests(list.Items, func(p *v1alpha1.PV) client.Object { return p })
 		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Complete(patient{&pvReconciler{Client: c, events: rec, now: now}})
+		Complete(patient{&pvReconciler{Client: c, installation: keys.verifiers, events: rec, now: now}})
 }
 
 func setupGate(mgr manager.Manager) error {
@@ -284,12 +287,36 @@ func releasesIn(ctx context.Context, c client.Reader, namespace string) []reconc
 	return requests(list.Items, func(r *v1alpha1.Release) client.Object { return r })
 }
 
-func releasesOf(ctx context.Context, c client.Reader, namespace, commit string) []reconcile.Request {
+// releasesOn are the releases of a commit and those that are compared with them, being the next on their branch.
+func releasesOn(ctx context.Context, c client.Reader, namespace, commit string) []reconcile.Request {
 	var list v1alpha1.ReleaseList
-	if err := c.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{indexCommit: v1alpha1.ShortSHA(commit)}); err != nil {
+	if err := c.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil { // read only
 		return nil
 	}
-	return requests(list.Items, func(r *v1alpha1.Release) client.Object { return r })
+	var out []reconcile.Request
+	for i := range list.Items {
+		r := &list.Items[i]
+		if !strings.HasPrefix(r.Spec.Commit, commit) {
+			continue
+		}
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(r)})
+		if next := nextOnBranch(r, list.Items); next != nil {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(next)})
+		}
+	}
+	return out
+}
+
+// nextOnBranch is the oldest release of the same branch that is newer.
+func nextOnBranch(r *v1alpha1.Release, releases []v1alpha1.Release) *v1alpha1.Release {
+	var next *v1alpha1.Release
+	for i := range releases {
+		o := &releases[i]
+		if r.Spec.Branch != "" && o.Spec.Branch == r.Spec.Branch && o.Spec.Commit != r.Spec.Commit && newerRelease(o, r) && (next == nil || newerRelease(next, o)) {
+			next = o
+		}
+	}
+	return next
 }
 
 func environmentsIn(ctx context.Context, c client.Reader, namespace string) []reconcile.Request {

@@ -20,6 +20,10 @@ const (
 	// ConditionApprovalsGuarded is False on a Release when the admission policy that protects approvals is missing:
 	// then no approval is honoured.
 	ConditionApprovalsGuarded = "ApprovalsGuarded"
+	// ConditionDebt is True on a Release that went through a gate by break-glass until somebody else regularised it.
+	ConditionDebt = "Debt"
+	// ConditionHeld is True on an Environment where nothing opens by itself since a release failed there.
+	ConditionHeld = "Held"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
 )
@@ -48,6 +52,9 @@ const (
 	ReasonComposeInvalid  = "ComposeInvalid"  // a compose file cannot be used
 	ReasonPolicyPresent   = "PolicyPresent"   // approvals are protected by admission
 	ReasonPolicyMissing   = "PolicyMissing"   // admission policy or binding absent or altered
+	ReasonGlassBroken     = "GlassBroken"     // a gate was opened in an emergency
+	ReasonNoDebt          = "NoDebt"          // none, or regularised
+	ReasonNotHeld         = "NotHeld"         // gates may open by themselves
 	ReasonProjectNotReady = "ProjectNotReady" // the Project is missing or not usable
 
 	// CIResults

@@ -31,6 +31,13 @@ type Environment struct {
 	Status EnvironmentStatus `json:"status,omitempty"`
 }
 
+// Values of Environment.spec.supersede.
+const (
+	SupersedeAutomatic = "Automatic"
+	SupersedeAlways    = "Always"
+	SupersedeNever     = "Never"
+)
+
 // EnvironmentSpec declares an environment.
 type EnvironmentSpec struct {
 	// Previous environment on the bridge; none (the default) for the first.

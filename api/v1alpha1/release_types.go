@@ -310,6 +310,13 @@ type GateVerdict struct {
 	// Exact time at which a wait is over by itself.
 	// +optional
 	Until *metav1.Time `json:"until,omitempty"`
+	// When it can open at the earliest, if everybody acts at once; absent when that depends on when somebody acts, or when
+	// it opened already.
+	// +optional
+	Earliest *metav1.Time `json:"earliest,omitempty"`
+	// How long after that somebody's act it can open at the earliest. Example: 168h.
+	// +optional
+	EarliestAfter *metav1.Duration `json:"earliestAfter,omitempty"`
 	// Criterion by criterion.
 	// +optional
 	// +listType=map

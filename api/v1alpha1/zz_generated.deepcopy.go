@@ -721,6 +721,15 @@ func (in *GateVerdict) DeepCopyInto(out *GateVerdict) {
 		in, out := &in.Until, &out.Until
 		*out = (*in).DeepCopy()
 	}
+	if in.Earliest != nil {
+		in, out := &in.Earliest, &out.Earliest
+		*out = (*in).DeepCopy()
+	}
+	if in.EarliestAfter != nil {
+		in, out := &in.EarliestAfter, &out.EarliestAfter
+		*out = new(v1.Duration)
+		**out = **in
+	}
 	if in.Criteria != nil {
 		in, out := &in.Criteria, &out.Criteria
 		*out = make([]CriterionVerdict, len(*in))

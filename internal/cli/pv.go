@@ -153,7 +153,7 @@ func (s *session) verifyPV(ctx context.Context, args []string, file string, keyF
 	if p.Spec.Signature == "" {
 		return &failure{text: s.T("error.not-signed", p.Name), code: exitCheck}
 	}
-	d, keyID, err := pv.Verify(ctx, p, keys)
+	d, keyID, err := pv.Verify(ctx, p, pv.Keys{Client: keys, Installation: keys})
 	if err != nil {
 		return &failure{text: s.T("error.bad-signature", p.Name, err), code: exitCheck, cause: err}
 	}

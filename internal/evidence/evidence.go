@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package evidence reduces the stored CI results of a commit to what counts: of each type the newest run, and of that run
-// the worst. A later pass never hides an earlier failure unless it comes from a newer pipeline.
+// Package evidence reduces the stored CI results of a commit to what counts: of each type the newest pipeline, in it the
+// newest run of each job, and of these the worst. A later pass never hides an earlier failure unless it comes from a newer
+// run of the same job or from a newer pipeline.
 //
 // It is pure: values in, values out. It may import api/v1alpha1 only.
 package evidence
 
 import (
 	"cmp"
+	"maps"
+	"math"
 	"math/big"
 	"slices"
 	"strings"
+	"time"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
@@ -19,13 +23,19 @@ import (
 type Result struct {
 	Type   string
 	Status string
-	// Coverage in percent: the lowest that the run reported, nil if it reported none.
+	// Coverage in percent: the lowest that any job reported, nil if none did.
 	Coverage *float64
-	// Tests of the worst report of the run.
+	// CoverageBase is the sum of the lines over which the jobs measured coverage, nil if none reported them.
+	CoverageBase *int32
+	// Score of a quality tool: the lowest, nil if none was reported.
+	Score *float64
+	// Tests is the sum over the jobs, nil if none reported counts.
 	Tests *v1alpha1.TestCounts
-	// Vulnerabilities: the highest count of each severity in the run, nil if it reported none.
+	// Vulnerabilities is the sum over the jobs, nil if none reported counts.
 	Vulnerabilities *v1alpha1.VulnerabilityCounts
 	Pipeline        string
+	// Received is when the oldest report that counts was stored.
+	Received time.Time
 }
 
 // Set is the evidence on one commit.
@@ -34,6 +44,21 @@ type Set struct {
 	Results map[string]Result
 	// Counted names the CIResults that the results were made of, sorted.
 	Counted []string
+}
+
+// ForImages leaves out results about images that are not the release's: a clean scan of something else proves nothing.
+// digests are those of the frozen images; while they are not known (nil), nothing is left out.
+func ForImages(results []v1alpha1.CIResult, digests []string) []v1alpha1.CIResult {
+	if digests == nil {
+		return results
+	}
+	var out []v1alpha1.CIResult
+	for _, r := range results {
+		if r.Spec.Digest == "" || slices.Contains(digests, r.Spec.Digest) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // Reduce makes a Set of the CIResults of one commit. Deployments reported by pipelines are not evidence of quality and
@@ -47,11 +72,15 @@ func Reduce(results []v1alpha1.CIResult) Set {
 	}
 	set := Set{Results: map[string]Result{}}
 	for typ, all := range byType {
-		run := newestRun(all)
-		set.Results[typ] = worst(typ, run)
-		for _, r := range run {
-			set.Counted = append(set.Counted, r.Name)
+		var jobs []Result
+		for _, reports := range byJob(newestPipeline(all)) {
+			run := newestRun(reports)
+			jobs = append(jobs, worst(typ, run))
+			for _, r := range run {
+				set.Counted = append(set.Counted, r.Name)
+			}
 		}
+		set.Results[typ] = together(jobs)
 	}
 	slices.Sort(set.Counted)
 	return set
@@ -73,6 +102,26 @@ func (s Set) Coverage() (*float64, string) {
 	return lowest, from
 }
 
+// CoverageBase is the number of lines over which the coverage that counts was measured, nil if it was not reported.
+func (s Set) CoverageBase() *int32 {
+	if _, from := s.Coverage(); from != "" {
+		return s.Results[from].CoverageBase
+	}
+	return nil
+}
+
+// Baseline is what a later release on the branch is compared with; nil if there is nothing to compare.
+func (s Set) Baseline(release string) *v1alpha1.Baseline {
+	b := &v1alpha1.Baseline{Release: release, CoverageBase: s.CoverageBase()}
+	if t := s.Results[v1alpha1.TypeTests].Tests; t != nil {
+		b.Tests, b.Skipped = &t.Total, &t.Skipped
+	}
+	if b.Tests == nil && b.CoverageBase == nil {
+		return nil
+	}
+	return b
+}
+
 // Deployments is the newest deployment that a pipeline reported for each environment.
 func Deployments(results []v1alpha1.CIResult) map[string]v1alpha1.CIResult {
 	newest := map[string]v1alpha1.CIResult{}
@@ -87,45 +136,59 @@ func Deployments(results []v1alpha1.CIResult) map[string]v1alpha1.CIResult {
 	return newest
 }
 
+// newestPipeline keeps the results of the newest pipeline.
+func newestPipeline(results []v1alpha1.CIResult) []v1alpha1.CIResult {
+	return newest(results, func(r v1alpha1.CIResult) string { return r.Spec.Pipeline })
+}
+
+// newestRun keeps the results of the newest run, by name. There is more than one only where a pipeline contradicted itself.
 func newestRun(results []v1alpha1.CIResult) []v1alpha1.CIResult {
-	newest := slices.MaxFunc(results, func(a, b v1alpha1.CIResult) int {
-		switch {
-		case a.Spec.Pipeline == b.Spec.Pipeline:
-			return 0
-		case newerRun(a, b):
-			return 1
-		default:
-			return -1
-		}
-	})
-	var run []v1alpha1.CIResult
-	for _, r := range results {
-		if r.Spec.Pipeline == newest.Spec.Pipeline {
-			run = append(run, r)
-		}
-	}
+	run := newest(results, func(r v1alpha1.CIResult) string { return r.Spec.Run })
 	slices.SortFunc(run, func(a, b v1alpha1.CIResult) int { return strings.Compare(a.Name, b.Name) })
 	return run
 }
 
-// newerRun is a total order of pipelines that does not depend on arrival. Numeric ids, as every CI server gives them, are
-// compared as numbers and are newer than any other id; others have no order of their own, so that they are compared as
-// text, longer first. A result without a pipeline is older than any with one.
-func newerRun(a, b v1alpha1.CIResult) bool {
-	x, xok := new(big.Int).SetString(a.Spec.Pipeline, 10)
-	y, yok := new(big.Int).SetString(b.Spec.Pipeline, 10)
-	if xok != yok {
-		return xok
+// byJob groups results by job, in the order of the jobs' names.
+func byJob(results []v1alpha1.CIResult) [][]v1alpha1.CIResult {
+	jobs := map[string][]v1alpha1.CIResult{}
+	for _, r := range results {
+		jobs[r.Spec.Job] = append(jobs[r.Spec.Job], r)
 	}
-	if xok {
-		if c := x.Cmp(y); c != 0 {
-			return c > 0
+	var out [][]v1alpha1.CIResult
+	for _, name := range slices.Sorted(maps.Keys(jobs)) {
+		out = append(out, jobs[name])
+	}
+	return out
+}
+
+func newest(results []v1alpha1.CIResult, id func(v1alpha1.CIResult) string) []v1alpha1.CIResult {
+	top := id(slices.MaxFunc(results, func(a, b v1alpha1.CIResult) int { return compareIDs(id(a), id(b)) }))
+	var out []v1alpha1.CIResult
+	for _, r := range results {
+		if id(r) == top {
+			out = append(out, r)
 		}
 	}
-	if c := cmp.Compare(len(a.Spec.Pipeline), len(b.Spec.Pipeline)); c != 0 {
-		return c > 0
+	return out
+}
+
+// compareIDs is a total order of the ids of pipelines and runs that does not depend on arrival. Numeric ids, as every CI
+// server gives them, are compared as numbers and are newer than any other id; others have no order of their own, so that
+// they are compared as text, longer first. No id is older than any.
+func compareIDs(a, b string) int {
+	x, xok := new(big.Int).SetString(a, 10)
+	y, yok := new(big.Int).SetString(b, 10)
+	switch {
+	case xok && !yok:
+		return 1
+	case yok && !xok:
+		return -1
+	case xok:
+		if c := x.Cmp(y); c != 0 {
+			return c
+		}
 	}
-	return a.Spec.Pipeline > b.Spec.Pipeline
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
 func later(a, b v1alpha1.CIResult) bool {
@@ -148,23 +211,83 @@ func badness(status string) int {
 	return 3
 }
 
+// worst folds contradicting reports of one run into the worst of each figure.
 func worst(typ string, run []v1alpha1.CIResult) Result {
-	w := Result{Type: typ, Status: run[0].Spec.Status, Pipeline: run[0].Spec.Pipeline}
+	first := run[0].Spec
+	w := Result{Type: typ, Status: first.Status, Pipeline: first.Pipeline, Received: first.Received.Time}
 	for _, r := range run {
-		if badness(r.Spec.Status) > badness(w.Status) {
+		if Worse(r.Spec.Status, w.Status) {
 			w.Status = r.Spec.Status
 		}
-		if c := r.Spec.Coverage; c != nil && (w.Coverage == nil || *c < *w.Coverage) {
-			w.Coverage = c
-		}
+		w.Coverage, w.Score = lowest(w.Coverage, r.Spec.Coverage), lowest(w.Score, r.Spec.Score)
+		w.CoverageBase = lowest(w.CoverageBase, r.Spec.CoverageBase)
 		if t := r.Spec.Tests; t != nil && (w.Tests == nil || worseTests(*t, *w.Tests)) {
 			w.Tests = t
 		}
 		if v := r.Spec.Vulnerabilities; v != nil {
 			w.Vulnerabilities = maxCounts(w.Vulnerabilities, v)
 		}
+		if r.Spec.Received.Time.Before(w.Received) {
+			w.Received = r.Spec.Received.Time
+		}
 	}
 	return w
+}
+
+// together puts the jobs of one pipeline side by side: counts add up, everything else is the worst.
+func together(jobs []Result) Result {
+	all := jobs[0]
+	for _, j := range jobs[1:] {
+		if Worse(j.Status, all.Status) {
+			all.Status = j.Status
+		}
+		all.Coverage, all.Score = lowest(all.Coverage, j.Coverage), lowest(all.Score, j.Score)
+		all.CoverageBase = add(all.CoverageBase, j.CoverageBase)
+		all.Tests, all.Vulnerabilities = addTests(all.Tests, j.Tests), addCounts(all.Vulnerabilities, j.Vulnerabilities)
+		if j.Received.Before(all.Received) {
+			all.Received = j.Received
+		}
+	}
+	return all
+}
+
+// Worse says whether status a is worse than b.
+func Worse(a, b string) bool { return badness(a) > badness(b) }
+
+func lowest[T cmp.Ordered](a, b *T) *T {
+	if a == nil || b != nil && *b < *a {
+		return b
+	}
+	return a
+}
+
+func add(a, b *int32) *int32 {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	sum := plus(*a, *b)
+	return &sum
+}
+
+// plus does not overflow: counts come from outside.
+func plus(a, b int32) int32 { return int32(min(int64(a)+int64(b), math.MaxInt32)) }
+
+func addTests(a, b *v1alpha1.TestCounts) *v1alpha1.TestCounts {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	return &v1alpha1.TestCounts{
+		Total: plus(a.Total, b.Total), Passed: plus(a.Passed, b.Passed), Failed: plus(a.Failed, b.Failed), Skipped: plus(a.Skipped, b.Skipped),
+	}
+}
+
+func addCounts(a, b *v1alpha1.VulnerabilityCounts) *v1alpha1.VulnerabilityCounts {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	return &v1alpha1.VulnerabilityCounts{
+		Critical: plus(a.Critical, b.Critical), High: plus(a.High, b.High), Medium: plus(a.Medium, b.Medium), Low: plus(a.Low, b.Low),
+	}
 }
 
 // worseTests compares the shares of passed among run; on a tie fewer tests run are worse.

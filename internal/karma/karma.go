@@ -24,6 +24,8 @@ const Max = 100
 type Input struct {
 	Policy   v1alpha1.KarmaPolicy
 	Evidence evidence.Set
+	// Baseline is what the last release on the branch reported; nil if there is none.
+	Baseline *v1alpha1.Baseline
 	// Crossed: the release is or was confirmed healthy in the last environment of the bridge.
 	Crossed bool
 	// RolledBack: it was rolled back there. The crossing is lost even if it was healthy before.
@@ -45,7 +47,9 @@ type Score struct {
 
 // Compute is the scale. The lines of the breakdown add up to the karma.
 func Compute(in Input) Score {
-	works := []v1alpha1.KarmaLine{tests(in), coverage(in), scan(in)}
+	works := withLosses(tests(in), fewerTests(in), moreSkips(in))
+	works = append(works, withLosses(coverage(in), smallerBase(in))...)
+	works = append(works, scan(in))
 	lines := append([]v1alpha1.KarmaLine(nil), works...)
 	lines = append(lines, crossing(in))
 	if in.RolledBack {
@@ -127,6 +131,69 @@ func tests(in Input) v1alpha1.KarmaLine {
 		if r.Tests.Skipped > 0 {
 			line.Message += fmt.Sprintf(", %d skipped", r.Tests.Skipped)
 		}
+	}
+	return line
+}
+
+// withLosses adds what is lost against the last release on the branch; no more is lost than was earned.
+func withLosses(earned v1alpha1.KarmaLine, losses ...v1alpha1.KarmaLine) []v1alpha1.KarmaLine {
+	lines := []v1alpha1.KarmaLine{earned}
+	left := earned.Points
+	for _, l := range losses {
+		if l.Points = max(l.Points, -left); l.Points < 0 {
+			left += l.Points
+			lines = append(lines, l)
+		}
+	}
+	return lines
+}
+
+// share is the part of points that lost is of whole, rounded up: whoever loses a little loses something.
+func share(points, lost, whole int32) int32 {
+	if lost <= 0 || whole <= 0 {
+		return 0
+	}
+	return int32((int64(points)*int64(min(lost, whole)) + int64(whole) - 1) / int64(whole))
+}
+
+func fewerTests(in Input) v1alpha1.KarmaLine {
+	line := v1alpha1.KarmaLine{Name: "tests-fewer"}
+	r, ok := in.Evidence.Results[v1alpha1.TypeTests]
+	if b := in.Baseline; ok && b != nil && b.Tests != nil {
+		if r.Tests == nil {
+			line.Points, line.Message = -in.Policy.Tests, fmt.Sprintf("no counts, although %s reported %d tests", b.Release, *b.Tests)
+		} else if r.Tests.Total < *b.Tests {
+			line.Points = -share(in.Policy.Tests, *b.Tests-r.Tests.Total, *b.Tests)
+			line.Message = fmt.Sprintf("%d tests, %s had %d", r.Tests.Total, b.Release, *b.Tests)
+		}
+	}
+	return line
+}
+
+func moreSkips(in Input) v1alpha1.KarmaLine {
+	line := v1alpha1.KarmaLine{Name: "tests-skipped"}
+	r, ok := in.Evidence.Results[v1alpha1.TypeTests]
+	if b := in.Baseline; ok && b != nil && b.Skipped != nil && r.Tests != nil && r.Tests.Skipped > *b.Skipped {
+		line.Points = -share(in.Policy.Tests, r.Tests.Skipped-*b.Skipped, r.Tests.Total)
+		line.Message = fmt.Sprintf("%d tests skipped, %s skipped %d", r.Tests.Skipped, b.Release, *b.Skipped)
+	}
+	return line
+}
+
+func smallerBase(in Input) v1alpha1.KarmaLine {
+	line := v1alpha1.KarmaLine{Name: "coverage-base"}
+	b := in.Baseline
+	if c, _ := in.Evidence.Coverage(); c == nil || b == nil || b.CoverageBase == nil {
+		return line
+	}
+	base := in.Evidence.CoverageBase()
+	switch {
+	case base == nil:
+		line.Points = -in.Policy.Coverage
+		line.Message = fmt.Sprintf("no number of lines, although %s measured %d", b.Release, *b.CoverageBase)
+	case *base < *b.CoverageBase:
+		line.Points = -share(in.Policy.Coverage, *b.CoverageBase-*base, *b.CoverageBase)
+		line.Message = fmt.Sprintf("measured over %d lines, %s over %d", *base, b.Release, *b.CoverageBase)
 	}
 	return line
 }

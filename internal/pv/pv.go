@@ -173,14 +173,28 @@ func Sign(ctx context.Context, d Decision, key crypto.Signer) (string, error) {
 	return envelope.Sign(ctx, PayloadType, payload, key)
 }
 
-// Verify checks PV.spec.signature against the client's keys and returns the decision and the id of the key.
-func Verify(ctx context.Context, p *v1alpha1.PV, keys []envelope.PublicKey) (*Decision, string, error) {
+// Keys are the public keys that may sign a decision.
+type Keys struct {
+	// Client are the client's own: they sign by the method key.
+	Client []envelope.PublicKey
+	// Installation are those of the installation, which attests what its signing page saw: the method page.
+	Installation []envelope.PublicKey
+}
+
+// Verify checks PV.spec.signature and returns the decision and the id of the key. A key signs by its own method only: the
+// installation cannot sign as if it held the client's key.
+func Verify(ctx context.Context, p *v1alpha1.PV, keys Keys) (*Decision, string, error) {
 	if envelope.Hash([]byte(p.Spec.Document)) != p.Spec.DocumentHash {
 		return nil, "", fmt.Errorf("%w: the document does not have the hash that the PV states", ErrInvalid)
 	}
-	payload, key, err := envelope.Verify(ctx, p.Spec.Signature, PayloadType, keys)
+	method := v1alpha1.MethodKey
+	payload, key, err := envelope.Verify(ctx, p.Spec.Signature, PayloadType, keys.Client)
 	if err != nil {
-		return nil, "", fmt.Errorf("%w: %w", ErrSignature, err)
+		method = v1alpha1.MethodPage
+		var pageErr error
+		if payload, key, pageErr = envelope.Verify(ctx, p.Spec.Signature, PayloadType, keys.Installation); pageErr != nil {
+			return nil, "", fmt.Errorf("%w: %w", ErrSignature, err)
+		}
 	}
 	var d Decision
 	if err := envelope.DecodeStrict(payload, &d); err != nil {
@@ -188,6 +202,12 @@ func Verify(ctx context.Context, p *v1alpha1.PV, keys []envelope.PublicKey) (*De
 	}
 	if d.UID != string(p.UID) || d.Namespace != p.Namespace || d.Name != p.Name || d.DocumentHash != p.Spec.DocumentHash {
 		return nil, "", fmt.Errorf("%w: it names %s/%s (%s)", ErrOtherPV, d.Namespace, d.Name, d.UID)
+	}
+	if d.Method == "" {
+		d.Method = v1alpha1.MethodKey
+	}
+	if d.Method != method || d.PDFHash != p.Spec.PDFHash {
+		return nil, "", fmt.Errorf("%w: a decision by %s about the PDF %q does not fit this key and this PV", ErrInvalid, d.Method, d.PDFHash)
 	}
 	if err := d.validate(); err != nil {
 		return nil, "", err
@@ -212,6 +232,17 @@ func (d Decision) validate() error {
 	default:
 		return fmt.Errorf("%w: decision %q is not %s, %s or %s", ErrInvalid, d.Decision,
 			v1alpha1.PVAccepted, v1alpha1.PVAcceptedWithReservations, v1alpha1.PVRefused)
+	}
+	for i, r := range d.Reservations {
+		if _, err := time.Parse(time.DateOnly, r.Deadline); err != nil || r.Text == "" || r.Owner == "" || r.Lifted != "" {
+			return fmt.Errorf("%w: reservation %d needs a text, an owner and a deadline (YYYY-MM-DD)", ErrInvalid, i+1)
+		}
+	}
+	if d.Decision != v1alpha1.PVRefused && d.Reason != "" {
+		return fmt.Errorf("%w: a reason belongs to a refusal; say it as a reservation", ErrInvalid)
+	}
+	if (d.Method == v1alpha1.MethodPage) != (d.Email != "") {
+		return fmt.Errorf("%w: the signing page names the address of its code, and nobody else does", ErrInvalid)
 	}
 	if d.SignedBy == "" {
 		return fmt.Errorf("%w: it does not say who signs", ErrInvalid)

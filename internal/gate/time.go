@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k8s.io/utils/lru"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/calendar"
+	"gitlab.com/dynors/sirrat/internal/karma"
+)
+
+// Required is the soak that works earn: max − (max − min) × works/50.
+func Required(c v1alpha1.SoakCriterion, works int32) time.Duration {
+	works = min(max(works, 0), karma.WorksMax)
+	span := c.Max.Duration - c.Min.Duration
+	// Divided first, the remainder apart: spans of years must not overflow.
+	earned := span/karma.WorksMax*time.Duration(works) + span%karma.WorksMax*time.Duration(works)/karma.WorksMax
+	return c.Max.Duration - earned
+}
+
+func judgeSoak(in Input, c v1alpha1.SoakCriterion) outcome {
+	required := Required(c, in.Works)
+	env, ok := in.Environments[c.Environment]
+	if !ok || env.HealthySince == nil {
+		return waiting("NotHealthy", "the release becomes healthy in "+c.Environment, "soak of %s in %s has not begun", required, c.Environment)
+	}
+	end := env.HealthySince.Add(required)
+	if env.HealthyUntil != nil {
+		if env.HealthyUntil.Time.Before(end) {
+			return waiting("SoakBroken", "the release is deployed to "+c.Environment+" again",
+				"soaked in %s for %s of %s, then another release took its place", c.Environment, env.HealthyUntil.Sub(env.HealthySince.Time), required)
+		}
+		return passed("Soaked", "soaked in %s for %s", c.Environment, required)
+	}
+	if in.Now.Before(end) {
+		return waiting("Soaking", fmt.Sprintf("time: %s, if it stays healthy in %s", end.UTC().Format(time.RFC3339), c.Environment),
+			"soaks in %s until %s (%s for works of %d/50)", c.Environment, end.UTC().Format(time.RFC3339), required, in.Works).changing(end)
+	}
+	return passed("Soaked", "soaked in %s for %s", c.Environment, required)
+}
+
+func judgeHealthy(in Input, environment string) outcome {
+	env, ok := in.Environments[environment]
+	switch {
+	case !ok:
+		return waiting("NotDeployed", "the gate of "+environment+" opens", "not deployed in %s", environment)
+	case env.Phase == v1alpha1.PhaseHealthy && env.HealthySince != nil:
+		return passed("Healthy", "healthy in %s", environment)
+	case env.Phase == v1alpha1.PhaseSuperseded && env.HealthySince != nil:
+		return passed("WasHealthy", "was healthy in %s until another release took its place", environment)
+	case env.Phase == v1alpha1.PhaseRolledBack || env.Phase == v1alpha1.PhaseFailed:
+		return refused("FailedThere", "a new commit, or a retry in "+environment, "%s in %s: %s", Words(env.Phase), environment, env.Message)
+	default:
+		return waiting("NotHealthy", "the release becomes healthy in "+environment, "%s in %s", Words(env.Phase), environment)
+	}
+}
+
+// judgeWindow is the guarded environment's own calendar.
+func judgeWindow(in Input) outcome {
+	if in.Window == nil {
+		return passed("Always", "")
+	}
+	return judgeCalendar(in, *in.Window)
+}
+
+func judgeCalendar(in Input, w v1alpha1.Window) outcome {
+	c, err := compiledCalendar(w)
+	if err != nil {
+		return refused("WindowInvalid", "somebody mends the window of gate "+in.Name+" or environment "+in.Spec.Environment, "the window cannot be read: %s", err)
+	}
+	answer := c.At(in.Now)
+	if answer.Open {
+		return passed("WindowOpen", "the calendar allows it").changing(answer.Until)
+	}
+	next, ok := c.NextOpen(in.Now)
+	if !ok {
+		return refused("WindowNever", "somebody mends the window of gate "+in.Name+" or environment "+in.Spec.Environment, "%s, and the calendar never opens again", answer.Reason)
+	}
+	return waiting("WindowClosed", "time: the calendar opens on "+next.UTC().Format(time.RFC3339),
+		"%s", answer.Reason).changing(next)
+}
+
+// compiled remembers calendars and expressions by their text: every release is judged on the same few, and reading one
+// takes longer than judging. What is remembered never changes, so that judging stays pure.
+var compiled = lru.New(1024)
+
+func compiledCalendar(w v1alpha1.Window) (*calendar.Calendar, error) {
+	text, err := json.Marshal(w)
+	if err != nil {
+		return nil, err
+	}
+	type key string
+	if c, ok := compiled.Get(key(text)); ok {
+		return c.(*calendar.Calendar), nil
+	}
+	c, err := calendar.Compile(w)
+	if err == nil {
+		compiled.Add(key(text), c)
+	}
+	return c, err
+}
+
+// CheckWindow says what is wrong with a window.
+func CheckWindow(w v1alpha1.Window) error {
+	_, err := compiledCalendar(w)
+	return err
+}
