@@ -88,6 +88,7 @@ func (s *sheet) filledDecision(d pv.Document, signed Signed) {
 		s.table(s.reservationColumns(), s.reservationRows(signed.Reservations))
 	}
 
+	s.left = maxSection
 	s.need(55)
 	s.subheading(s.w.signature)
 	method, hash, note := s.w.methodKey, s.w.signatureHash, s.w.signatureNote

@@ -243,6 +243,21 @@ func TestOversizedTextsAreCutVisibly(t *testing.T) {
 	}
 }
 
+func TestLongTextsDoNotCrowdOutTheDecision(t *testing.T) {
+	d := sample("fr")
+	d.Changes = slices.Repeat([]pv.Change{{Release: "r", Changelog: strings.Repeat("bruit ", 2000)}}, 200)
+	d.KnownDefects = append([]string{"Le premier défaut."}, slices.Repeat([]string{strings.Repeat("d ", 3000)}, 190)...)
+	s := sampleDecision(v1alpha1.PVAcceptedWithReservations)
+	s.Reservations = append(s.Reservations, slices.Repeat([]v1alpha1.Reservation{{Text: strings.Repeat("é", 2000)}}, 61)...)
+	s.Reservations = append(s.Reservations, v1alpha1.Reservation{Text: "La dernière réserve."})
+	got := shown(t, mustSign(t, d, s))
+	for _, want := range []string{"Le premier défaut.", "Équipe front", "La dernière réserve.", s.SignatureHash, s.PDFHash, "Boutique en ligne"} {
+		if !strings.Contains(joined(got), joined(want)) {
+			t.Errorf("the PDF does not show %q", want)
+		}
+	}
+}
+
 func TestSameBytesAgain(t *testing.T) {
 	first := sums(t)
 	for range 5 {

@@ -64,7 +64,7 @@ type sheet struct {
 	w        *words
 	y        float64
 	sections int
-	// left of maxAll
+	// left of maxSection. Each section has its own, so that no changelog can leave the reservations unprinted.
 	left int
 	// cut says that a text was not printed in full.
 	cut bool
@@ -80,7 +80,7 @@ func newSheet(w *words) (*sheet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the fonts of the PDF: %w", err)
 	}
-	s := &sheet{f: f, fonts: fonts, w: w, left: maxAll}
+	s := &sheet{f: f, fonts: fonts, w: w, left: maxSection}
 	s.newPage()
 	return s, nil
 }
@@ -160,6 +160,7 @@ func (s *sheet) quote(t safe, f face) {
 // heading begins a numbered section; after is what has to stand on the same page.
 func (s *sheet) heading(t safe, after float64) {
 	s.sections++
+	s.left = maxSection
 	s.y += gap
 	s.need(headingFace.height() + gap + after)
 	s.put(left, s.y, fmt.Sprintf("%d.", s.sections), headingFace)
@@ -201,6 +202,7 @@ func (s *sheet) banner(state, detail safe, c colour) {
 
 // frames draws header and footer of every page, once their number is known; initials asks for those of who signs by hand.
 func (s *sheet) frames(d pv.Document, documentHash string, initials bool) {
+	s.left = maxSection
 	pages := s.f.PageCount()
 	title := s.line(d.ProjectName) + " — " + s.w.version + " " + s.version(d)
 	value := s.line(documentHash)

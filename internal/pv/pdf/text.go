@@ -18,7 +18,7 @@ const (
 	maxText      = 4_000   // characters of a defect, a reason or a reservation: what their fields may hold
 	maxChangelog = 6_000   // characters of the changelog of one release
 	maxRows      = 200     // rows of a table or items of a list
-	maxAll       = 300_000 // characters of all texts together: about 150 pages
+	maxSection   = 150_000 // characters of all texts of a section: about 70 pages
 	newlineCost  = 40      // characters that a newline counts as, so that empty lines do not make pages
 )
 
