@@ -254,6 +254,23 @@ func together(jobs []Result) Result {
 // Worse says whether status a is worse than b.
 func Worse(a, b string) bool { return badness(a) > badness(b) }
 
+// Worsens says whether b, of the same run as a, says anything worse than a. What a did not say at all is no worse.
+func Worsens(a, b v1alpha1.CIResultSpec) bool {
+	switch {
+	case Worse(b.Status, a.Status),
+		a.Coverage != nil && b.Coverage != nil && *b.Coverage < *a.Coverage,
+		a.Score != nil && b.Score != nil && *b.Score < *a.Score,
+		a.CoverageBase != nil && b.CoverageBase != nil && *b.CoverageBase < *a.CoverageBase,
+		a.Tests != nil && b.Tests != nil && worseTests(*b.Tests, *a.Tests):
+		return true
+	case b.Vulnerabilities == nil:
+		return false
+	case a.Vulnerabilities == nil:
+		return *b.Vulnerabilities != v1alpha1.VulnerabilityCounts{}
+	}
+	return *maxCounts(a.Vulnerabilities, b.Vulnerabilities) != *a.Vulnerabilities
+}
+
 func lowest[T cmp.Ordered](a, b *T) *T {
 	if a == nil || b != nil && *b < *a {
 		return b

@@ -308,13 +308,14 @@ func TestLostAcknowledgement(t *testing.T) {
 	}
 }
 
-// Two contents whose names collide are two results: a pass cannot be made to swallow a failure.
+// Two runs whose names collide are two results: a pass cannot be made to swallow a failure.
 func TestCollidingNames(t *testing.T) {
 	b := newBridge(t, false)
 	spec := v1alpha1.CIResultSpec{Type: "tests", Status: "passed", Commit: someCommit, ReportHash: reportHash(nil), Received: metav1.Now()}
 	failed := spec
 	failed.Status = "failed"
-	name := func(digits int) string { return someCommit[:7] + "-tests-" + contentHash(failed, "")[:digits] }
+	name := func(digits int) string { return someCommit[:7] + "-tests-" + hashOf(runOf(failed))[:digits] }
+	spec.Pipeline = "another"
 	b.create(&v1alpha1.CIResult{ObjectMeta: metav1.ObjectMeta{Name: name(10)}, Spec: spec})
 	answer := b.mustPost(b.results()+"?wait=0", strings.Replace(result(someCommit, ""), "passed", "failed", 1), 202)
 	if answer.Result != name(32) {

@@ -52,6 +52,10 @@ type ResultRequest struct {
 	Commit          string                  `json:"commit"`
 	Branch          string                  `json:"branch,omitempty"`
 	Pipeline        stdjson.RawMessage      `json:"pipeline,omitempty"` // a string or a whole number
+	Job             string                  `json:"job,omitempty"`
+	Run             stdjson.RawMessage      `json:"run,omitempty"` // as pipeline
+	CoverageBase    *int64                  `json:"coverageBase,omitempty"`
+	Score           *float64                `json:"score,omitempty"`
 	Coverage        *float64                `json:"coverage,omitempty"`
 	Tests           *TestsRequest           `json:"tests,omitempty"`
 	Vulnerabilities *VulnerabilitiesRequest `json:"vulnerabilities,omitempty"`
@@ -106,11 +110,18 @@ func decodeResult(body []byte) (v1alpha1.CIResultSpec, []FieldError) {
 		Status:   c.oneOf("status", in.Status, v1alpha1.StatusPassed, v1alpha1.StatusFailed, v1alpha1.StatusSkipped),
 		Commit:   c.commit("commit", in.Commit),
 		Branch:   c.branch(in.Branch),
-		Pipeline: c.pipeline(in.Pipeline),
-		Coverage: c.coverage(in.Coverage),
+		Pipeline: c.id("pipeline", in.Pipeline),
+		Job:      c.job(in.Job),
+		Run:      c.id("run", in.Run),
+		Coverage: c.percent("coverage", in.Coverage),
+		Score:    c.percent("score", in.Score),
 		Tests:    c.tests(in.Tests),
 		Digest:   in.Digest,
 		URL:      c.url(in.URL),
+	}
+	if in.CoverageBase != nil {
+		base := c.count("coverageBase", *in.CoverageBase)
+		spec.CoverageBase = &base
 	}
 	if v := in.Vulnerabilities; v != nil {
 		spec.Vulnerabilities = &v1alpha1.VulnerabilityCounts{
@@ -137,7 +148,7 @@ func decodeDeployment(body []byte) (spec v1alpha1.CIResultSpec, version string, 
 		Type:        v1alpha1.TypeDeployment,
 		Status:      c.oneOf("status", in.Status, v1alpha1.StatusDeployed, v1alpha1.StatusFailed, v1alpha1.StatusRolledBack),
 		Environment: in.Environment,
-		Pipeline:    c.pipeline(in.Pipeline),
+		Pipeline:    c.id("pipeline", in.Pipeline),
 		URL:         c.url(in.URL),
 	}
 	switch {
@@ -267,41 +278,50 @@ func unsafeText(r rune) bool {
 	return !unicode.IsGraphic(r) || r == utf8.RuneError
 }
 
-// pipeline accepts a string or a whole number, since $CI_PIPELINE_ID is easily left unquoted.
-func (c *checker) pipeline(raw stdjson.RawMessage) string {
+// id accepts a string or a whole number, since $CI_PIPELINE_ID is easily left unquoted.
+func (c *checker) id(field string, raw stdjson.RawMessage) string {
 	if len(raw) == 0 || string(raw) == "null" {
 		return ""
 	}
 	var s string
 	if raw[0] == '"' {
 		if err := stdjson.Unmarshal(raw, &s); err != nil {
-			c.add("pipeline", "must be a string or a whole number")
+			c.add(field, "must be a string or a whole number")
 			return ""
 		}
 	} else {
 		if strings.Trim(string(raw), "0123456789") != "" {
-			c.add("pipeline", "must be a string or a whole number")
+			c.add(field, "must be a string or a whole number")
 			return ""
 		}
 		s = string(raw)
 	}
 	if s != "" && (len(s) > maxPipeline || !pipelinePattern.MatchString(s)) {
-		c.add("pipeline", "must be at most %d letters, digits, '.', '_', ':', '/', '#' and '-', and start with a letter or digit", maxPipeline)
+		c.add(field, "must be at most %d letters, digits, '.', '_', ':', '/', '#' and '-', and start with a letter or digit", maxPipeline)
 		return ""
 	}
 	return s
 }
 
-func (c *checker) coverage(f *float64) *float64 {
+func (c *checker) percent(field string, f *float64) *float64 {
 	if f == nil {
 		return nil
 	}
 	if math.IsNaN(*f) || *f < 0 || *f > 100 {
-		c.add("coverage", "must be from 0 to 100 percent")
+		c.add(field, "must be from 0 to 100")
 		return nil
 	}
 	v := *f + 0 // −0 becomes 0: one value, one CIResult
 	return &v
+}
+
+// job takes any text that people may call a job.
+func (c *checker) job(s string) string {
+	if len(s) > maxBranch || strings.ContainsFunc(s, unsafeText) {
+		c.add("job", "must be at most %d bytes without control characters", maxBranch)
+		return ""
+	}
+	return s
 }
 
 func (c *checker) count(field string, n int64) int32 {

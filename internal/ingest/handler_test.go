@@ -79,7 +79,7 @@ func TestSeedCalls(t *testing.T) {
 	id, _ := apitoken.ID(b.token)
 	coverage := 85.0
 	body := `{"type":"tests","status":"passed","coverage":85,"commit":"` + someCommit + `"}`
-	wantSpec := v1alpha1.CIResultSpec{Type: "tests", Status: "passed", Commit: someCommit, Coverage: &coverage, Source: id, ReportHash: reportHash([]byte(body))}
+	wantSpec := v1alpha1.CIResultSpec{Type: "tests", Status: "passed", Commit: someCommit, Coverage: &coverage, Source: id, ReportHash: reportHash([]byte(body)), Report: []byte(body)}
 	if diff := cmp.Diff(wantSpec, stored.Spec, cmpopts.IgnoreFields(v1alpha1.CIResultSpec{}, "Received")); diff != "" {
 		t.Errorf("stored (-want +got):\n%s", diff)
 	}
@@ -175,12 +175,31 @@ func TestResultsOfOneCommit(t *testing.T) {
 	if diff := cmp.Diff(first, again); diff != "" {
 		t.Errorf("the same report, another answer (-first +again):\n%s", diff)
 	}
-	failed := b.mustPost(b.results(), strings.Replace(result(someCommit, `"branch":"main"`), "passed", "failed", 1), 201)
-	if failed.Result == first.Result || failed.Verdict != v1alpha1.VerdictRefused {
-		t.Errorf("answer to a failure: %+v", failed)
-	}
+	// The same run says that it failed: refused, but not forgotten.
+	status, raw := b.do(http.MethodPost, b.results(), b.token, strings.Replace(result(someCommit, `"branch":"main"`), "passed", "failed", 1))
+	b.wantProblem(status, raw, http.StatusConflict, "run")
+	cptest.Wait(t, "the failure to count", func(context.Context) error {
+		if again := b.mustPost(b.results(), result(someCommit, `"branch":"main"`), 200); again.Verdict != v1alpha1.VerdictRefused {
+			return fmt.Errorf("verdict %s", again.Verdict)
+		}
+		return nil
+	})
 	if again = b.mustPost(b.results(), result(someCommit, `"branch":"main"`), 200); again.Verdict != v1alpha1.VerdictRefused {
 		t.Errorf("the first report again hides the failure: %s", again.Verdict)
+	}
+	// What contradicts without being worse is not stored at all.
+	status, raw = b.do(http.MethodPost, b.results(), b.token, result(someCommit, `"branch":"main","coverage":99`))
+	b.wantProblem(status, raw, http.StatusConflict, "run")
+	if n := len(b.ciResults()); n != 2 {
+		t.Errorf("%d results stored, want the first and the worse", n)
+	}
+	// A newer run of the job replaces both; another job stands beside it.
+	if rerun := b.mustPost(b.results(), result(someCommit, `"branch":"main","pipeline":7,"job":"unit","run":11`), 201); rerun.Verdict != v1alpha1.VerdictPassed {
+		t.Errorf("a newer pipeline: %s", rerun.Verdict)
+	}
+	other := strings.Replace(result(someCommit, `"branch":"main","pipeline":7,"job":"e2e","run":12`), "passed", "failed", 1)
+	if other := b.mustPost(b.results(), other, 201); other.Verdict != v1alpha1.VerdictRefused {
+		t.Errorf("another job that failed: %s", other.Verdict)
 	}
 	// The abbreviation means the commit that the project knows.
 	if short := b.mustPost(b.results(), result(someCommit[:9], `"branch":"main"`), 200); short.Result != first.Result {

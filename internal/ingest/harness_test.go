@@ -32,6 +32,7 @@ import (
 	"gitlab.com/dynors/sirrat/config"
 	"gitlab.com/dynors/sirrat/internal/apitoken"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
+	"gitlab.com/dynors/sirrat/internal/evidence"
 )
 
 func TestMain(m *testing.M) {
@@ -131,7 +132,8 @@ func (p *plane) judge(namespace, commit string) error {
 	if err := p.direct.List(ctx, &results, client.InNamespace(namespace)); err != nil {
 		return err
 	}
-	var evidence []string
+	var names []string
+	var counted []v1alpha1.CIResult
 	verdict := v1alpha1.VerdictPassed
 	for i := range results.Items {
 		r := &results.Items[i]
@@ -145,8 +147,10 @@ func (p *plane) judge(namespace, commit string) error {
 			}
 			continue
 		}
-		evidence = append(evidence, r.Name)
-		if r.Spec.Status != v1alpha1.StatusPassed {
+		names, counted = append(names, r.Name), append(counted, *r)
+	}
+	for _, r := range evidence.Reduce(counted).Results {
+		if r.Status != v1alpha1.StatusPassed {
 			verdict = v1alpha1.VerdictRefused
 		}
 	}
@@ -156,10 +160,10 @@ func (p *plane) judge(namespace, commit string) error {
 	}
 	for i := range releases.Items {
 		r := &releases.Items[i]
-		if r.Spec.Commit != commit || len(evidence) == 0 {
+		if r.Spec.Commit != commit || len(names) == 0 {
 			continue
 		}
-		r.Status.Evidence, r.Status.Karma, r.Status.Works, r.Status.Level, r.Status.Next = evidence, 35, 35, "Pécheur", "waits for QA"
+		r.Status.Evidence, r.Status.Karma, r.Status.Works, r.Status.Level, r.Status.Next = names, 35, 35, "Pécheur", "waits for QA"
 		r.Status.Gates = []v1alpha1.GateVerdict{
 			{Name: "qa", Number: 1, Environment: "rmoa-dynors", Verdict: v1alpha1.VerdictWaiting, WaitingFor: []string{"approval by QA"}},
 			{Name: "ci", Number: 0, Environment: "dev", Verdict: verdict, Message: "judged"},

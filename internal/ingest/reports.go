@@ -40,7 +40,7 @@ func (a *api) postResult(w http.ResponseWriter, r *http.Request, c caller) error
 		if spec.Commit, err = a.resolveCommit(c.project, spec.Commit); err != nil {
 			return err
 		}
-		if st.name, st.created, err = a.storeResult(ctx, c.project, spec, ""); err != nil {
+		if st.name, st.created, err = a.storeRun(ctx, c.project, spec); err != nil {
 			return err
 		}
 		if isFull(spec.Commit) {
@@ -98,7 +98,9 @@ func (a *api) postDeployment(w http.ResponseWriter, r *http.Request, c caller) e
 				spec.Received = metav1.NewTime(last.Spec.Received.Add(time.Second).UTC())
 			}
 		}
-		st.name, st.created, err = a.storeResult(ctx, c.project, spec, after)
+		var existing *v1alpha1.CIResult
+		st.name, existing, err = a.storeResult(ctx, c.project, spec, contentHash(spec, after), func(o v1alpha1.CIResultSpec) bool { return sameContent(o, spec) })
+		st.created = existing == nil
 		return err
 	})
 	if err != nil {
@@ -113,7 +115,7 @@ func (a *api) postDeployment(w http.ResponseWriter, r *http.Request, c caller) e
 func (a *api) stamp(spec *v1alpha1.CIResultSpec, body []byte, c caller) {
 	spec.Received = metav1.NewTime(a.o.Now().UTC().Truncate(time.Second))
 	spec.Source = c.tokenID
-	spec.ReportHash = reportHash(body)
+	spec.Report, spec.ReportHash = body, reportHash(body)
 }
 
 // stored is a report in the store: its CIResult's spec and name, whether this request created it, and the gates that open by

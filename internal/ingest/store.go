@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/evidence"
 )
 
 // errReleaseNames: every name that a Release of this commit could have is another's. It takes somebody who creates Releases
@@ -37,12 +38,14 @@ var resultNameDigits = []int{10, 32, 64}
 // name has no room for all 64 of SHA-256.
 var releaseNameDigits = []int{7, 12, 40}
 
-// storeResult creates the CIResult with this spec, unless it exists. The content of the spec, after, which tells apart two
-// events of the same content, and nothing else make the name: the same report again has the same name.
-func (a *api) storeResult(ctx context.Context, project string, spec v1alpha1.CIResultSpec, after string) (name string, created bool, err error) {
-	hash := contentHash(spec, after)
+// errResultNames: every name that a result could have is another's. It takes contents made to collide.
+var errResultNames = errors.New("all names for the result are taken by others")
+
+// storeResult creates the CIResult with this spec, unless it exists. identity, a hash, makes the name; same tells whether what
+// exists under it is what the identity stands for. What exists is returned when it is not what is being stored.
+func (a *api) storeResult(ctx context.Context, project string, spec v1alpha1.CIResultSpec, identity string, same func(v1alpha1.CIResultSpec) bool) (name string, existing *v1alpha1.CIResult, err error) {
 	for _, digits := range resultNameDigits {
-		name = fmt.Sprintf("%s-%s-%s", v1alpha1.ShortSHA(spec.Commit), spec.Type, hash[:digits])
+		name = fmt.Sprintf("%s-%s-%s", v1alpha1.ShortSHA(spec.Commit), spec.Type, identity[:digits])
 		result := &v1alpha1.CIResult{
 			ObjectMeta: metav1.ObjectMeta{
 				Name:      name,
@@ -56,33 +59,76 @@ func (a *api) storeResult(ctx context.Context, project string, spec v1alpha1.CIR
 		}
 		err = a.o.Client.Create(ctx, result)
 		if err == nil {
-			return name, true, nil
+			return name, nil, nil
 		}
 		if !apierrors.IsAlreadyExists(err) {
-			return "", false, storeProblem("store the result", err)
+			return "", nil, storeProblem("store the result", err)
 		}
-		var existing v1alpha1.CIResult
-		if err = a.get(ctx, client.ObjectKey{Namespace: project, Name: name}, &existing); err != nil {
-			return "", false, storeProblem("read the result stored before", err)
+		existing = &v1alpha1.CIResult{}
+		if err = a.get(ctx, client.ObjectKey{Namespace: project, Name: name}, existing); err != nil {
+			return "", nil, storeProblem("read the result stored before", err)
 		}
-		if equality.Semantic.DeepEqual(content(existing.Spec), content(spec)) {
-			return name, false, nil
+		if same(existing.Spec) {
+			return name, existing, nil
 		}
 	}
-	return "", false, storeProblem("name the result", err)
+	return "", nil, storeProblem("name the result", errResultNames)
+}
+
+// storeRun stores what one run of a job reported. The same report again is the same result; another one contradicts it and is
+// refused. What the contradiction says worse is stored all the same, so that refusing it cannot hide a failure: the worst of
+// both counts until a newer run.
+func (a *api) storeRun(ctx context.Context, project string, spec v1alpha1.CIResultSpec) (name string, created bool, err error) {
+	sameRun := func(o v1alpha1.CIResultSpec) bool { return runOf(o) == runOf(spec) }
+	name, existing, err := a.storeResult(ctx, project, spec, hashOf(runOf(spec)), sameRun)
+	if err != nil || existing == nil {
+		return name, err == nil, err
+	}
+	if sameContent(existing.Spec, spec) {
+		return name, false, nil
+	}
+	if !evidence.Worsens(existing.Spec, spec) {
+		return "", false, contradiction("the first report counts")
+	}
+	_, _, err = a.storeResult(ctx, project, spec, contentHash(spec, "contradiction"), func(o v1alpha1.CIResultSpec) bool { return sameContent(o, spec) })
+	if err != nil {
+		return "", false, err
+	}
+	return "", false, contradiction("the worst of both counts")
+}
+
+// contradiction is the problem of a second, different report about one run.
+func contradiction(counts string) *Problem {
+	return fields(http.StatusConflict, "contradiction", "The run has reported something else before", []FieldError{{"run",
+		counts + "; a newer run replaces both: give pipeline ($CI_PIPELINE_ID), and job and run ($CI_JOB_NAME, $CI_JOB_ID) where a pipeline has several results of a type"}})
+}
+
+// run identifies what may have one result only.
+type run struct{ Commit, Type, Pipeline, Job, Run string }
+
+func runOf(spec v1alpha1.CIResultSpec) run {
+	return run{spec.Commit, spec.Type, spec.Pipeline, spec.Job, spec.Run}
+}
+
+func sameContent(a, b v1alpha1.CIResultSpec) bool {
+	return equality.Semantic.DeepEqual(content(a), content(b))
 }
 
 // content is what a report says, without when, with which token and in which bytes it said it.
 func content(spec v1alpha1.CIResultSpec) v1alpha1.CIResultSpec {
-	spec.Received, spec.Source, spec.ReportHash = metav1.Time{}, "", ""
+	spec.Received, spec.Source, spec.ReportHash, spec.Report = metav1.Time{}, "", "", nil
 	return spec
 }
 
 func contentHash(spec v1alpha1.CIResultSpec, after string) string {
-	text, err := json.Marshal(struct {
+	return hashOf(struct {
 		Content v1alpha1.CIResultSpec `json:"content"`
 		After   string                `json:"after,omitempty"`
 	}{content(spec), after})
+}
+
+func hashOf(v any) string {
+	text, err := json.Marshal(v)
 	if err != nil { // a struct of strings and finite numbers
 		panic(err)
 	}
