@@ -36,10 +36,10 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/controllers"
+	"gitlab.com/dynors/sirrat/controllers/controllertest"
 	"gitlab.com/dynors/sirrat/internal/authorization"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
 	"gitlab.com/dynors/sirrat/internal/envelope"
@@ -53,28 +53,14 @@ func TestMain(m *testing.M) {
 	cptest.Main(m,
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
 		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
-		func(_ context.Context, e *cptest.Env) error { return startManager(ctx, e) })
+		func(_ context.Context, e *cptest.Env) (err error) {
+			running, err = controllertest.Start(ctx, e, nil)
+			return err
+		})
 }
 
-func startManager(ctx context.Context, e *cptest.Env) error {
-	scheme, err := controllers.NewScheme()
-	if err != nil {
-		return err
-	}
-	mgr, err := ctrl.NewManager(e.Config, ctrl.Options{Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Logger: logr.Discard()})
-	if err != nil {
-		return err
-	}
-	if err := controllers.Setup(ctx, mgr, controllers.Options{}); err != nil {
-		return err
-	}
-	go func() {
-		if err := mgr.Start(ctx); err != nil {
-			panic(err)
-		}
-	}()
-	return nil
-}
+// running are the controllers that all tests share.
+var running *controllertest.Running
 
 // benches numbers projects: a benchmark runs several times in one process.
 var benches atomic.Int32

@@ -15,7 +15,12 @@ import (
 )
 
 // ciResultReconciler tells, on each CIResult, whether it counts. It decides nothing: the Release's status does.
-type ciResultReconciler struct{ client.Client }
+type ciResultReconciler struct {
+	client.Client
+	// fresh reads past the cache, which leaves the reports out.
+	fresh   client.Reader
+	journal journalWriter
+}
 
 // Reconcile looks at one result.
 func (r *ciResultReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -29,6 +34,11 @@ func (r *ciResultReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	base := res.DeepCopy()
 	describeResult(&res, releases.Items)
+	if !res.Status.Archived {
+		if err := r.archive(ctx, &res); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
 	if sameStatus(base.Status, res.Status) {
 		return ctrl.Result{}, nil
 	}
@@ -36,6 +46,23 @@ func (r *ciResultReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		return ctrl.Result{}, fmt.Errorf("write status: %w", err)
 	}
 	return ctrl.Result{}, nil
+}
+
+// archive records the result with the report as it was received.
+func (r *ciResultReconciler) archive(ctx context.Context, res *v1alpha1.CIResult) error {
+	var project v1alpha1.Project
+	if err := r.Get(ctx, client.ObjectKey{Name: res.Namespace}, &project); err != nil {
+		return fmt.Errorf("read project: %w", err)
+	}
+	var whole v1alpha1.CIResult
+	if err := r.fresh.Get(ctx, client.ObjectKeyFromObject(res), &whole); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if err := r.journal.Append(ctx, resultFact(&project, &whole)); err != nil {
+		return err
+	}
+	res.Status.Archived = true
+	return nil
 }
 
 func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release) {

@@ -33,6 +33,7 @@ type environmentReconciler struct {
 	events  events.EventRecorder
 	freezer *freezer
 	key     crypto.Signer
+	journal journalWriter
 	now     func() time.Time
 }
 
@@ -299,12 +300,16 @@ func (r *environmentReconciler) send(ctx context.Context, s *environmentState, r
 			return err
 		}
 	}
+	receiver := authorization.Host{Name: host.Name, UID: host.UID}
 	gates, pvHash, err := r.grounds(ctx, rel, s.env.Name)
 	if err != nil {
 		return err
 	}
-	spec.Authorization, err = authorization.Sign(ctx, spec, authorization.Host{Name: host.Name, UID: host.UID}, r.now(), gates, pvHash, r.key)
+	spec.Authorization, err = authorization.Sign(ctx, spec, receiver, r.now(), gates, pvHash, r.key)
 	if err != nil {
+		return err
+	}
+	if err := r.journal.Append(ctx, authorizationFact(s.project, spec, receiver, "authorization/"+host.UID+"/"+name)); err != nil {
 		return err
 	}
 	ro := &v1alpha1.Rollout{ObjectMeta: owned, Spec: spec}

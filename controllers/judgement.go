@@ -55,10 +55,7 @@ func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) (v1alpha1.ReleaseStatus, 
 	st.Baseline = baseline(s)
 	st.Approvals = recordApprovals(s, bundle)
 	st.Environments = observeEnvironments(s, old.Environments, st.Approvals)
-	st.Guard = s.guard.id
-	if !s.guard.ok {
-		st.Guard = unguarded
-	}
+	st.Guard = s.guard.recorded()
 
 	// Karma depends on where the release is, gates on karma: two steps, no circle, since authorising changes neither works
 	// nor what has been reached.
@@ -542,8 +539,7 @@ const (
 // while its policy was exchanged, proves nothing about who wrote it: it is recorded as stale. What was done by break-glass
 // stays on record.
 func recordApprovals(s snapshot, bundle *v1alpha1.Bundle) []v1alpha1.ApprovalRecord {
-	trusted := s.guard.ok && (s.release.Status.Guard == s.guard.id ||
-		s.release.Status.Guard == "" && !s.release.CreationTimestamp.Time.Before(s.guard.since))
+	trusted := s.guard.trusts(s.release.Status.Guard, s.release.CreationTimestamp)
 	var out []v1alpha1.ApprovalRecord
 	for _, g := range s.gates {
 		hash := bundleHash(bundle, g.Spec.Environment)

@@ -30,17 +30,19 @@ const (
 	saltBytes  = 32
 )
 
-// installationKeys are made once, at the first start.
-type installationKeys struct {
-	signer crypto.Signer
-	public map[string]string // key id → PEM
-	salt   []byte
-	// verifiers are the public keys parsed.
-	verifiers []envelope.PublicKey
+// Keys are the installation's, made once, at the first start.
+type Keys struct {
+	// Signer signs authorizations, exports, and what the signing page saw.
+	Signer crypto.Signer
+	// Public is the public key by its id: id → PEM (PKIX).
+	Public map[string]string
+	// Verifiers are the public keys parsed.
+	Verifiers []envelope.PublicKey
+	salt      []byte
 }
 
-// ensureKeys reads the installation's keys, making them if there are none. Two first starts at once agree on one.
-func ensureKeys(ctx context.Context, c client.Client) (*installationKeys, error) {
+// EnsureKeys reads the installation's keys, making them if there are none. Two first starts at once agree on one.
+func EnsureKeys(ctx context.Context, c client.Client) (*Keys, error) {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.SystemNamespace}}
 	if err := ignoreExists(c.Create(ctx, ns)); err != nil {
 		return nil, fmt.Errorf("create namespace %s: %w", ns.Name, err)
@@ -73,8 +75,8 @@ func ensureKeys(ctx context.Context, c client.Client) (*installationKeys, error)
 		return nil, err
 	}
 	// A ConfigMap's keys may not contain ":", so the id goes without its algorithm.
-	return &installationKeys{signer: signer, public: map[string]string{public.ID[len("sha256:"):]: string(pemText)}, salt: s.Data[keySalt],
-		verifiers: []envelope.PublicKey{public}}, nil
+	return &Keys{Signer: signer, Public: map[string]string{public.ID[len("sha256:"):]: string(pemText)}, salt: s.Data[keySalt],
+		Verifiers: []envelope.PublicKey{public}}, nil
 }
 
 func createKeys(ctx context.Context, c client.Client) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/envelope"
@@ -36,8 +38,15 @@ var memberRoles = []struct {
 // projectReconciler gives each Project its namespace, its members' rights and its template, and sums up its karma.
 type projectReconciler struct {
 	client.Client
-	events events.EventRecorder
+	events  events.EventRecorder
+	journal journalWriter
 }
+
+// archiveFinalizer keeps a Project until its proof is archived.
+const archiveFinalizer = v1alpha1.Group + "/archive"
+
+// archiveRetry is the time after which a Project that waits for its archive is looked at again.
+const archiveRetry = time.Second
 
 // Reconcile makes what belongs to the project and sums up.
 func (r *projectReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -46,7 +55,12 @@ func (r *projectReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !p.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil // all that belongs to it is garbage-collected; containers keep running
+		return r.letGo(ctx, &p) // then all that belongs to it is garbage-collected; containers keep running
+	}
+	if controllerutil.AddFinalizer(&p, archiveFinalizer) {
+		if err := r.Update(ctx, &p); err != nil {
+			return ctrl.Result{}, fmt.Errorf("add finalizer: %w", err)
+		}
 	}
 	base := p.DeepCopy()
 	if err := r.refresh(ctx, &p); err != nil {
@@ -56,6 +70,21 @@ func (r *projectReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 		return ctrl.Result{}, nil
 	}
 	return ctrl.Result{}, writeStatus(ctx, r.Client, &p, base, base.Status.ObservedGeneration == 0)
+}
+
+func (r *projectReconciler) letGo(ctx context.Context, p *v1alpha1.Project) (ctrl.Result, error) {
+	if !controllerutil.ContainsFinalizer(p, archiveFinalizer) {
+		return ctrl.Result{}, nil
+	}
+	done, err := r.keepArchived(ctx, p)
+	if err != nil || !done {
+		return ctrl.Result{RequeueAfter: archiveRetry}, err
+	}
+	controllerutil.RemoveFinalizer(p, archiveFinalizer)
+	if err := r.Update(ctx, p); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	return ctrl.Result{}, nil
 }
 
 func (r *projectReconciler) refresh(ctx context.Context, p *v1alpha1.Project) error {

@@ -14,7 +14,10 @@ import (
 )
 
 // qualityGateReconciler sums up, for people, what the releases' verdicts say of a gate. It decides nothing.
-type qualityGateReconciler struct{ client.Client }
+type qualityGateReconciler struct {
+	client.Client
+	journal journalWriter
+}
 
 // Reconcile sums up one gate.
 func (r *qualityGateReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -29,6 +32,15 @@ func (r *qualityGateReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	var releases v1alpha1.ReleaseList
 	if err := r.List(ctx, &releases, client.InNamespace(g.Namespace)); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list releases: %w", err)
+	}
+	if g.Status.ObservedGeneration != g.Generation {
+		var project v1alpha1.Project
+		if err := r.Get(ctx, client.ObjectKey{Name: g.Namespace}, &project); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+		if err := r.journal.Append(ctx, gateFact(&project, &g)); err != nil {
+			return ctrl.Result{}, err
+		}
 	}
 	base := g.DeepCopy()
 	sumUpGate(&g, envs.Items, releases.Items)
@@ -81,7 +93,10 @@ func sumUpGate(g *v1alpha1.QualityGate, envs []v1alpha1.Environment, releases []
 	if shown != nil {
 		st.Release, st.Verdict, st.WaitingFor = shown.Name, verdict.Verdict, gate.WaitingFor(verdict)
 	}
+	problem := gate.Problem(g.Spec)
 	switch {
+	case problem != "":
+		setCondition(&st.Conditions, g.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid, problem)
 	case !exists:
 		setCondition(&st.Conditions, g.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid,
 			"spec.environment: "+g.Spec.Environment+" is not an Environment of this bridge")

@@ -32,6 +32,7 @@ type releaseReconciler struct {
 	events  events.EventRecorder
 	guard   *guard
 	freezer *freezer
+	journal journalWriter
 	now     func() time.Time
 }
 
@@ -61,7 +62,7 @@ func (r *releaseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	}
 	snap.frozenReason, snap.frozenMessage = frozen.reason, frozen.message
 	status, recheck := judgeRelease(*snap, frozen.bundle)
-	if err := r.write(ctx, &release, status); err != nil {
+	if err := r.write(ctx, snap.project, &release, status); err != nil {
 		return ctrl.Result{}, err
 	}
 	tagErr := r.tag(ctx, snap, &release, images)
@@ -216,11 +217,16 @@ func registryCredentials(ctx context.Context, reader client.Reader, p *v1alpha1.
 }
 
 // write patches the status if it changed and tells what changed as events.
-func (r *releaseReconciler) write(ctx context.Context, release *v1alpha1.Release, status v1alpha1.ReleaseStatus) error {
+func (r *releaseReconciler) write(ctx context.Context, project *v1alpha1.Project, release *v1alpha1.Release, status v1alpha1.ReleaseStatus) error {
 	if sameStatus(release.Status, status) {
 		return nil
 	}
 	old := release.Status
+	if project != nil { // recorded first: what cannot be proven later is not decided
+		if err := appendAll(ctx, r.journal, releaseFacts(project, release, old, status)); err != nil {
+			return err
+		}
+	}
 	base := release.DeepCopy()
 	release.Status = status
 	if err := writeStatus(ctx, r.Client, release, base, old.ObservedGeneration == 0); err != nil {
@@ -284,7 +290,7 @@ func (r *releaseReconciler) withoutProject(ctx context.Context, release *v1alpha
 	status.Next = message
 	setCondition(&status.Conditions, release.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonProjectNotReady, message)
 	setCondition(&status.Conditions, release.Generation, v1alpha1.ConditionStalled, true, v1alpha1.ReasonProjectNotReady, message)
-	return r.write(ctx, release, status)
+	return r.write(ctx, nil, release, status)
 }
 
 // releaseEvent is one thing worth telling.

@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -21,6 +23,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -29,6 +32,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/archive"
+	"gitlab.com/dynors/sirrat/internal/journal"
 )
 
 // Names of field indexes.
@@ -52,27 +57,50 @@ func NewScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
+// CacheOptions say what the controllers' cache leaves out: leases and requests for certificates that are not agents', and
+// the text of reports, which is read from the API server the one time that it is archived.
+func CacheOptions() map[client.Object]cache.ByObject {
+	return map[client.Object]cache.ByObject{
+		&coordinationv1.Lease{}:                     {Field: fields.OneTermEqualSelector("metadata.name", v1alpha1.AgentLease)},
+		&certificatesv1.CertificateSigningRequest{}: {Field: fields.OneTermEqualSelector("spec.signerName", certificatesv1.KubeAPIServerClientSignerName)},
+		&v1alpha1.CIResult{}: {Transform: func(o any) (any, error) {
+			if r, ok := o.(*v1alpha1.CIResult); ok {
+				r.Spec.Report, r.ManagedFields = nil, nil
+			}
+			return o, nil
+		}},
+	}
+}
+
 // Options of Setup.
 type Options struct {
+	// Keys are the installation's. Required.
+	Keys *Keys
+	// Journal records every fact before it takes effect; Archive holds the scans of papers. Both are required.
+	Journal *journal.Journal
+	Archive archive.Store
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Setup registers every controller with a manager. It reads (or makes, at the first start) the installation's keys, so
-// the API must answer and the CRDs must be served.
+// Setup registers every controller with a manager. The API must answer and the CRDs must be served.
 func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Keys == nil || o.Journal == nil || o.Archive == nil {
+		return errors.New("set up controllers: no keys or no journal: nothing could be proven later")
 	}
 	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
 	if err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
-	keys, err := ensureKeys(ctx, direct)
+	keys := o.Keys
+	approvals, err := newGuard(mgr.GetClient(), approvalsPolicy)
 	if err != nil {
 		return err
 	}
-	g, err := newGuard(mgr.GetClient())
+	pvs, err := newGuard(mgr.GetClient(), pvPolicy)
 	if err != nil {
 		return err
 	}
@@ -86,23 +114,28 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	c, rec := mgr.GetClient(), mgr.GetEventRecorder("sirrat")
 	fz := newFreezer(c, keys.salt)
 	for _, setup := range []func() error{
-		func() error { return setupProject(mgr, &projectReconciler{Client: c, events: rec}) },
+		func() error { return setupProject(mgr, &projectReconciler{Client: c, events: rec, journal: o.Journal}) },
 		func() error {
-			return setupRelease(mgr, &releaseReconciler{Client: c, events: rec, guard: g, freezer: fz, now: o.Now})
+			return setupRelease(mgr, &releaseReconciler{Client: c, events: rec, guard: approvals, freezer: fz, journal: o.Journal, now: o.Now})
 		},
 		func() error {
-			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.signer, now: o.Now})
+			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.Signer, journal: o.Journal, now: o.Now})
 		},
 		func() error {
-			return setupHost(mgr, &hostReconciler{Client: c, events: rec, keys: keys.public, now: o.Now})
+			return setupHost(mgr, &hostReconciler{Client: c, events: rec, keys: keys.Public, now: o.Now})
 		},
 		func() error {
 			return ctrl.NewControllerManagedBy(mgr).For(&certificatesv1.CertificateSigningRequest{}).Named("enrolment").
 				Complete(patient{&enrolmentReconciler{Client: c, clientset: clientset, events: rec}})
 		},
-		func() error { return setupPV(mgr, rec, keys, o.Now) },
-		func() error { return setupGate(mgr) },
-		func() error { return setupCIResult(mgr) },
+		func() error { return setupPVOpener(mgr, &pvOpener{Client: c, events: rec, now: o.Now}) },
+		func() error {
+			return setupPV(mgr, &pvReconciler{Client: c, installation: keys.Verifiers, events: rec, guard: pvs, archive: o.Archive, journal: o.Journal, now: o.Now})
+		},
+		func() error { return setupGate(mgr, &qualityGateReconciler{Client: c, journal: o.Journal}) },
+		func() error {
+			return setupCIResult(mgr, &ciResultReconciler{Client: c, fresh: direct, journal: o.Journal})
+		},
 	} {
 		if err := setup(); err != nil {
 			return fmt.Errorf("set up controllers: %w", err)
@@ -233,24 +266,31 @@ func setupHost(mgr manager.Manager, r *hostReconciler) error {
 		Complete(patient{r})
 }
 
-func setupPV(mgr manager.Manager, rec recorder, keys *installationKeys, now func() time.Time) error {
-	opener := &pvOpener{Client: mgr.GetClient(), events: rec, now: now}
-	if err := ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}, builder.WithPredicates(environmentsChanged())).Named("pv-opener").Complete(patient{opener}); err != nil {
-		return err
-	}
-	c := mgr.GetClient()
-	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.PV{}).Named("pv").
-		Watches(&v1alpha1.Project{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
-			var list v1alpha1.PVList
-			if err := c.List(ctx, &list, client.InNamespace(o.GetName())); err != nil {
-				return nil
-			}
-			return requests(list.Items, func(p *v1alpha1.PV) client.Object { return p })
-		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Complete(patient{&pvReconciler{Client: c, installation: keys.verifiers, events: rec, now: now}})
+func setupPVOpener(mgr manager.Manager, r *pvOpener) error {
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}, builder.WithPredicates(environmentsChanged())).Named("pv-opener").Complete(patient{r})
 }
 
-func setupGate(mgr manager.Manager) error {
+func setupPV(mgr manager.Manager, r *pvReconciler) error {
+	c := mgr.GetClient()
+	pvsIn := func(ctx context.Context, namespace string) []reconcile.Request {
+		var list v1alpha1.PVList
+		if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+			return nil
+		}
+		return requests(list.Items, func(p *v1alpha1.PV) client.Object { return p })
+	}
+	everywhere := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return pvsIn(ctx, "") })
+	policy := builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == pvPolicy }))
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.PV{}).Named("pv").
+		Watches(&v1alpha1.Project{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			return pvsIn(ctx, o.GetName())
+		}), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&admissionv1.ValidatingAdmissionPolicy{}, everywhere, policy).
+		Watches(&admissionv1.ValidatingAdmissionPolicyBinding{}, everywhere, policy).
+		Complete(patient{r})
+}
+
+func setupGate(mgr manager.Manager, r *qualityGateReconciler) error {
 	c := mgr.GetClient()
 	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 		var list v1alpha1.QualityGateList
@@ -262,10 +302,10 @@ func setupGate(mgr manager.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.QualityGate{}).Named("qualitygate").
 		Watches(&v1alpha1.Release{}, all, builder.WithPredicates(verdictsChanged())).
 		Watches(&v1alpha1.Environment{}, all, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Complete(patient{&qualityGateReconciler{Client: c}})
+		Complete(patient{r})
 }
 
-func setupCIResult(mgr manager.Manager) error {
+func setupCIResult(mgr manager.Manager, r *ciResultReconciler) error {
 	c := mgr.GetClient()
 	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.CIResult{}).Named("ciresult").
 		Watches(&v1alpha1.Release{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
@@ -276,7 +316,7 @@ func setupCIResult(mgr manager.Manager) error {
 			}
 			return requests(list.Items, func(r *v1alpha1.CIResult) client.Object { return r })
 		}), builder.WithPredicates(evidenceChanged())).
-		Complete(patient{&ciResultReconciler{Client: c}})
+		Complete(patient{r})
 }
 
 func releasesIn(ctx context.Context, c client.Reader, namespace string) []reconcile.Request {

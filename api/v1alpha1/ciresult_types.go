@@ -167,6 +167,9 @@ type CIResultStatus struct {
 	// Release of whose evidence it is part.
 	// +optional
 	Release string `json:"release,omitempty"`
+	// The archive outside the cluster holds the report.
+	// +optional
+	Archived bool `json:"archived,omitempty"`
 	// Ready: Counted, Replaced or Awaiting.
 	// +optional
 	// +listType=map

@@ -68,6 +68,8 @@ const (
 	ReasonAcceptedReserved  = "AcceptedWithReservations"
 	ReasonPVRefused         = "RefusedByClient"
 	ReasonBadSignature      = "BadSignature"
+	ReasonAwaitingScan      = "AwaitingScan" // the paper is announced, its scan has not arrived
+	ReasonBadPaper          = "BadPaper"     // the paper does not count
 
 	// Hosts
 	ReasonAwaitingAgent  = "AwaitingAgent"  // never joined

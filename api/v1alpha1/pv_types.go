@@ -113,6 +113,12 @@ const (
 	MethodPaper = "paper" // on paper, uploaded by a member
 )
 
+// What the archive holds of a PV.
+const (
+	ArchivedOpened  = "Opened"
+	ArchivedDecided = "Decided"
+)
+
 // PVRelease identifies a release for good.
 type PVRelease struct {
 	// Name.
@@ -175,6 +181,20 @@ type PVStatus struct {
 	// How it was signed: key, page or paper.
 	// +optional
 	Method string `json:"method,omitempty"`
+	// Address to which the signing page sent its code.
+	// +optional
+	Email string `json:"email,omitempty"`
+	// What the archive outside the cluster holds of it: Opened or Decided.
+	// +optional
+	// +kubebuilder:validation:Enum=Opened;Decided
+	Archived string `json:"archived,omitempty"`
+	// The admission policy and binding, by uid and generation, under which papers and settled reservations were last read.
+	// What appears while it changes is not believed.
+	// +optional
+	Guard string `json:"guard,omitempty"`
+	// Why the paper does not count, by the hash of what it states.
+	// +optional
+	RefusedPaper string `json:"refusedPaper,omitempty"`
 	// sha256 of the PDF with the decision, which anybody can make again from this object: `kubectl sirrat pv pdf`.
 	// +optional
 	PDFHash string `json:"pdfHash,omitempty"`

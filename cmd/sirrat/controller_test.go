@@ -40,7 +40,7 @@ func TestController(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- runController(ctx, controllerFlags{kubeconfig: env.ControlPlane.AdminKubeconfigPath(), httpBind: address, leaderElect: true})
+		ended <- runController(ctx, controllerFlags{kubeconfig: env.ControlPlane.AdminKubeconfigPath(), httpBind: address, archive: filepath.Join(t.TempDir(), "archive"), leaderElect: true})
 	}()
 	cptest.Wait(t, "the controller to be ready", func(ctx context.Context) error { return get(ctx, "http://"+address+"/readyz") })
 	holder := func(ctx context.Context) (*coordinationv1.Lease, error) {

@@ -12,15 +12,11 @@ import (
 
 	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
-	certificatesv1 "k8s.io/api/certificates/v1"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
@@ -36,6 +32,7 @@ type bridgeOptions struct {
 	config         *rest.Config
 	listener       net.Listener
 	leaderElection bool
+	archive        string // folder, or s3+https://host/bucket/prefix
 	log            logr.Logger
 }
 
@@ -45,7 +42,13 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	if err != nil {
 		return err
 	}
-	if err := controllers.Setup(ctx, mgr, controllers.Options{}); err != nil {
+	proof, err := openProof(ctx, mgr, o)
+	if err != nil {
+		return err
+	}
+	defer proof.close()
+	setup := controllers.Options{Keys: proof.keys, Journal: proof.journal, Archive: proof.store}
+	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err
 	}
 	user, err := whoAmI(ctx, o.config)
@@ -103,13 +106,7 @@ func newManager(o bridgeOptions) (ctrl.Manager, error) {
 		LeaderElectionID:              "sirrat-controller",
 		LeaderElectionNamespace:       v1alpha1.SystemNamespace,
 		LeaderElectionReleaseOnCancel: true,
-		Cache: cache.Options{
-			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject: map[client.Object]cache.ByObject{
-				&coordinationv1.Lease{}:                     {Field: fields.OneTermEqualSelector("metadata.name", v1alpha1.AgentLease)},
-				&certificatesv1.CertificateSigningRequest{}: {Field: fields.OneTermEqualSelector("spec.signerName", certificatesv1.KubeAPIServerClientSignerName)},
-			},
-		},
+		Cache:                         cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: controllers.CacheOptions()},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("controllers: %w", err)

@@ -74,12 +74,6 @@ func compiledExpression(text string) (cel.Program, error) {
 	return p, err
 }
 
-// CheckExpression says what is wrong with an expression.
-func CheckExpression(text string) error {
-	_, err := compiledExpression(text)
-	return err
-}
-
 // celFacts is what an expression sees. What was not reported is absent.
 func celFacts(in Input) map[string]any {
 	results := map[string]any{}

@@ -105,8 +105,19 @@ func compiledCalendar(w v1alpha1.Window) (*calendar.Calendar, error) {
 	return c, err
 }
 
-// CheckWindow says what is wrong with a window.
-func CheckWindow(w v1alpha1.Window) error {
-	_, err := compiledCalendar(w)
-	return err
+// Problem is what is wrong with a gate's declaration beyond what its schema sees; "" if nothing is.
+func Problem(spec v1alpha1.QualityGateSpec) string {
+	for _, c := range spec.Criteria {
+		var err error
+		switch {
+		case c.Window != nil:
+			_, err = compiledCalendar(*c.Window)
+		case c.CEL != nil:
+			_, err = compiledExpression(c.CEL.Expression)
+		}
+		if err != nil {
+			return fmt.Sprintf("spec.criteria[%s]: %s", c.Name, err)
+		}
+	}
+	return ""
 }

@@ -27,11 +27,11 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/yaml"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/controllers"
+	"gitlab.com/dynors/sirrat/controllers/controllertest"
 	"gitlab.com/dynors/sirrat/internal/cli"
 	"gitlab.com/dynors/sirrat/internal/controlplane"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
@@ -44,25 +44,10 @@ func TestMain(m *testing.M) {
 	cptest.Main(m,
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
 		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
-		func(_ context.Context, e *cptest.Env) error { return startControllers(ctx, e) })
-}
-
-func startControllers(ctx context.Context, e *cptest.Env) error {
-	scheme, err := controllers.NewScheme()
-	if err != nil {
-		return err
-	}
-	mgr, err := ctrl.NewManager(e.Config, ctrl.Options{
-		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Logger: logr.Discard(),
-	})
-	if err != nil {
-		return err
-	}
-	if err := controllers.Setup(ctx, mgr, controllers.Options{}); err != nil {
-		return err
-	}
-	go func() { _ = mgr.Start(ctx) }()
-	return nil
+		func(_ context.Context, e *cptest.Env) error {
+			_, err := controllertest.Start(ctx, e, nil)
+			return err
+		})
 }
 
 // People of the tests.
