@@ -203,6 +203,13 @@ func observe(s snapshot, env v1alpha1.Environment, e v1alpha1.ReleaseEnvironment
 	return rollout.Summarise(s.hosts[env.Name], observed)
 }
 
+// waitsForPipeline is what there is to say where no agent deploys.
+const waitsForPipeline = "waits for the pipeline to deploy and report"
+
+func isExternal(bridge []v1alpha1.Environment, name string) bool {
+	return slices.ContainsFunc(bridge, func(e v1alpha1.Environment) bool { return e.Name == name && e.Spec.Hosts == nil })
+}
+
 func observeReport(e v1alpha1.ReleaseEnvironment, report v1alpha1.CIResult) rollout.State {
 	switch report.Spec.Status {
 	case v1alpha1.StatusDeployed:
@@ -216,7 +223,7 @@ func observeReport(e v1alpha1.ReleaseEnvironment, report v1alpha1.CIResult) roll
 	case v1alpha1.StatusRolledBack:
 		return rollout.State{Phase: v1alpha1.PhaseRolledBack, Message: "the pipeline reports: rolled back"}
 	}
-	return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: "waits for the pipeline to deploy and report"}
+	return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: waitsForPipeline}
 }
 
 func observedRollout(r v1alpha1.Rollout) rollout.Observed {
@@ -276,6 +283,9 @@ func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, in gate.Input, g v1alpha1
 		fresh := v1alpha1.ReleaseEnvironment{
 			Name: envName, Phase: v1alpha1.PhaseAuthorized, BundleHash: hash, Retry: retry,
 			AuthorizedAt: authorizedAt(s, envName, entry),
+		}
+		if isExternal(s.bridge, envName) { // said at once, so that the next look has nothing to add
+			fresh.Message = waitsForPipeline
 		}
 		st.Environments = putEntry(s.bridge, st.Environments, fresh)
 	case j.Verdict != v1alpha1.VerdictPassed && entry != nil && entry.Phase == v1alpha1.PhaseAuthorized:

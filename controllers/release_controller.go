@@ -223,7 +223,7 @@ func (r *releaseReconciler) write(ctx context.Context, project *v1alpha1.Project
 	}
 	old := release.Status
 	if project != nil { // recorded first: what cannot be proven later is not decided
-		if err := appendAll(ctx, r.journal, releaseFacts(project, release, old, status)); err != nil {
+		if err := r.journal.Append(ctx, releaseFacts(project, release, old, status)...); err != nil {
 			return err
 		}
 	}

@@ -43,8 +43,12 @@ const (
 	indexEnvironment = "environment" // Rollouts by "<project>/<environment>"
 )
 
-// releaseWorkers judge different releases at the same time; one release is judged by one worker at a time.
-const releaseWorkers = 4
+// releaseWorkers judge different releases at the same time; one release is judged by one worker at a time. They mostly wait
+// for writes to become durable, which the journal and the API server do for many at once. resultWorkers archive results.
+const (
+	releaseWorkers = 16
+	resultWorkers  = 8
+)
 
 // NewScheme knows every kind that the controllers, the HTTP API and the command line read or write.
 func NewScheme() (*runtime.Scheme, error) {
@@ -308,6 +312,7 @@ func setupGate(mgr manager.Manager, r *qualityGateReconciler) error {
 func setupCIResult(mgr manager.Manager, r *ciResultReconciler) error {
 	c := mgr.GetClient()
 	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.CIResult{}).Named("ciresult").
+		WithOptions(controller.Options{MaxConcurrentReconciles: resultWorkers}).
 		Watches(&v1alpha1.Release{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			var list v1alpha1.CIResultList
 			commit := v1alpha1.ShortSHA(o.(*v1alpha1.Release).Spec.Commit)
