@@ -510,20 +510,25 @@ func newestPV(s snapshot, st v1alpha1.ReleaseStatus, g v1alpha1.QualityGate) *ga
 	return out
 }
 
-// newerIn names a sibling that is newer and was let into the environment without failing there.
+// newerIn names the newest of the siblings that are newer and were let into the environment without failing there.
 func newerIn(r *v1alpha1.Release, siblings []v1alpha1.Release, environment string) string {
-	for _, o := range siblings {
-		if !o.CreationTimestamp.After(r.CreationTimestamp.Time) {
+	var newest *v1alpha1.Release
+	for i := range siblings {
+		o := &siblings[i]
+		if !o.CreationTimestamp.After(r.CreationTimestamp.Time) || newest != nil && !newerRelease(o, newest) {
 			continue
 		}
 		if e := findEntry(o.Status.Environments, environment); e != nil {
 			switch e.Phase {
 			case v1alpha1.PhaseAuthorized, v1alpha1.PhaseDeploying, v1alpha1.PhaseHealthy, v1alpha1.PhaseUnhealthy, v1alpha1.PhaseSuperseded:
-				return o.Name
+				newest = o
 			}
 		}
 	}
-	return ""
+	if newest == nil {
+		return ""
+	}
+	return newest.Name
 }
 
 // Why a record does not count.
