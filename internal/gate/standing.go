@@ -27,7 +27,7 @@ func judgeBundle(in Input) outcome {
 		return waiting("BundleInvalid", "somebody mends the Environment "+in.Spec.Environment, "%s: %s", in.Spec.Environment, in.BundleProblem)
 	}
 	for _, c := range in.Spec.Criteria {
-		if c.Images != nil {
+		if c.Images != nil && !in.Frozen {
 			return passed("Declared", "") // a declared criterion says the same, with the cause
 		}
 	}
