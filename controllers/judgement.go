@@ -91,7 +91,11 @@ func judgeGates(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set) time.T
 			way[i].Input.Environments[e.Name] = e
 		}
 	}
-	st.Earliest = gate.Forecast(way, s.now)
+	var look time.Time
+	st.Earliest, look = gate.Forecast(way, s.now)
+	if !look.IsZero() && (recheck.IsZero() || look.Before(recheck)) {
+		recheck = look
+	}
 	return recheck
 }
 
