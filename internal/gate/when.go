@@ -73,6 +73,8 @@ type moment struct {
 	depends bool
 	time    time.Time
 	after   time.Duration
+	// vague: a calendar lies behind the act, so that it may be later than that, and no date holds for what follows.
+	vague bool
 }
 
 // walk goes over the bridge in thought.
@@ -108,11 +110,13 @@ func (w *walk) through(in Input) bool {
 		opens = w.now.Add(at.after)
 	}
 	settled, ok := w.settle(windows, opens, at)
-	if at.depends && at.after == 0 && settled.After(opens) {
-		at = moment{time: settled} // it is closed now: whoever acts before it opens does not matter
-	}
-	if !at.depends {
+	switch {
+	case !at.depends:
 		at.time = settled
+	case at.after > 0 || at.vague:
+		at.vague = at.vague || len(windows) > 0
+	case settled.After(opens):
+		at = moment{time: settled} // it is closed now: it does not matter who acts when before it opens
 	}
 	w.at, w.arrived[in.Spec.Environment] = at, at
 	return ok
@@ -122,7 +126,7 @@ func (w *walk) through(in Input) bool {
 func (w *walk) later(a, b moment) moment {
 	switch {
 	case a.depends && b.depends:
-		return moment{depends: true, after: max(a.after, b.after)}
+		return moment{depends: true, after: max(a.after, b.after), vague: a.vague || b.vague}
 	case !a.depends && !b.depends:
 		if a.time.Before(b.time) {
 			return b
@@ -130,6 +134,9 @@ func (w *walk) later(a, b moment) moment {
 		return a
 	case b.depends:
 		a, b = b, a
+	}
+	if a.vague {
+		return a
 	}
 	if overtakes := b.time.Add(-a.after); overtakes.After(w.now) {
 		w.look = sooner(w.look, overtakes)
