@@ -434,13 +434,14 @@ func debtsAt(s snapshot, environment string) []v1alpha1.Debt {
 	return out
 }
 
-// debts are the gates that were opened in an emergency and not regularised since, by release and gate.
+// debts are the gates that were opened in an emergency and not regularised since, by release and gate: what was said before
+// settles nothing.
 func debts(releases []v1alpha1.Release, gates []v1alpha1.QualityGate) []v1alpha1.Debt {
 	var out []v1alpha1.Debt
 	for _, r := range releases {
 		for _, a := range r.Status.Approvals {
 			if !brokeGlass(a) || slices.ContainsFunc(r.Status.Approvals, func(b v1alpha1.ApprovalRecord) bool {
-				return b.Decision == v1alpha1.DecisionRegularised && b.Gate == a.Gate && b.Stale == ""
+				return b.Decision == v1alpha1.DecisionRegularised && b.Gate == a.Gate && b.Stale == "" && !b.Time.Before(&a.Time)
 			}) {
 				continue
 			}
