@@ -572,7 +572,7 @@ func recordApprovals(s snapshot, bundle *v1alpha1.Bundle) []v1alpha1.ApprovalRec
 				}
 			}
 			if rec.Stale == "" {
-				rec.Stale = staleness(s, rec, g, hash)
+				rec.Stale = staleness(s, rec, g, hash, given)
 			}
 			out = append(out, rec)
 		}
@@ -597,7 +597,8 @@ func lasting(records, given []v1alpha1.ApprovalRecord, gateName string) []v1alph
 	return out
 }
 
-func staleness(s snapshot, rec v1alpha1.ApprovalRecord, g v1alpha1.QualityGate, hash string) string {
+// staleness says why a record no longer counts; given are the annotations of its gate.
+func staleness(s snapshot, rec v1alpha1.ApprovalRecord, g v1alpha1.QualityGate, hash string, given []v1alpha1.ApprovalRecord) string {
 	switch {
 	case rec.Decision == v1alpha1.DecisionRejected:
 		return ""
@@ -634,6 +635,11 @@ func parseApprovals(annotations map[string]string, gateName string) []v1alpha1.A
 	var out []v1alpha1.ApprovalRecord
 	for _, user := range strings.Split(annotations[v1alpha1.ApprovalPrefix+gateName], ",") {
 		if user = strings.TrimSpace(user); user != "" {
+	for _, a := range given { // seen for the first time now
+		if a.Decision == v1alpha1.DecisionRejected && findApproval(s.release.Status.Approvals, a) == nil {
+			return staleRejected
+		}
+	}
 			out = append(out, v1alpha1.ApprovalRecord{Gate: gateName, User: user, Decision: v1alpha1.DecisionApproved})
 		}
 	}
