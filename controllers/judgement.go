@@ -725,7 +725,7 @@ func summariseRelease(s snapshot, st v1alpha1.ReleaseStatus) releaseState {
 	for _, v := range st.Gates {
 		e := findEntry(st.Environments, v.Environment)
 		switch {
-		case e != nil && e.Phase == v1alpha1.PhaseReturned:
+		case e != nil && e.Phase == v1alpha1.PhaseReturned && takenBack(s, st, *e):
 			return returnedState(s, st, v, *e)
 		case e != nil && (e.Phase == v1alpha1.PhaseRolledBack || e.Phase == v1alpha1.PhaseFailed) && v.Verdict == v1alpha1.VerdictRefused:
 			return releaseState{reason: v1alpha1.ReasonRolledBack, next: v.Message, stalled: true,
@@ -749,6 +749,11 @@ const development = "development"
 func returnedState(s snapshot, st v1alpha1.ReleaseStatus, v v1alpha1.GateVerdict, e v1alpha1.ReleaseEnvironment) releaseState {
 	if r := rejection(s.gates, st.Approvals, e.Name); r != nil {
 		return releaseState{reason: v1alpha1.ReasonRejected, next: "back to development: " + e.Message, stalled: true,
+// takenBack says that what took a release back still stands. A rejection that was lifted leaves it waiting at the gate.
+func takenBack(s snapshot, st v1alpha1.ReleaseStatus, e v1alpha1.ReleaseEnvironment) bool {
+	return rejection(s.gates, st.Approvals, e.Name) != nil || refusal(s.pvs, e) != nil
+}
+
 			returned: &v1alpha1.Returned{To: development, Gate: r.Gate, By: r.User, Reason: r.Reason}}
 	}
 	to := cmp.Or(st.Reached, development)
