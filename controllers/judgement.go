@@ -395,14 +395,14 @@ func guardedEnvironment(s snapshot, in *gate.Input, env v1alpha1.Environment) {
 			in.SupersededBy = newerIn(s.release, s.siblings, env.Name)
 		}
 	}
-	if hold := holdOn(env, s.siblings); hold != nil {
+	if hold := holdOn(env, s.siblings, s.release); hold != nil {
 		in.Hold = "release " + hold.Release + " " + hold.Message
 	}
 }
 
 // holdOn is the hold of an environment: the release that was let in last, of these, failed there, and nobody has resumed
-// since.
-func holdOn(env v1alpha1.Environment, releases []v1alpha1.Release) *v1alpha1.Hold {
+// since. The release that is judged, if any, is not among them, so that it may be tried again itself.
+func holdOn(env v1alpha1.Environment, releases []v1alpha1.Release, own *v1alpha1.Release) *v1alpha1.Hold {
 	if keep := env.Spec.Rollout.HoldAfterRollback; keep != nil && !*keep {
 		return nil
 	}
@@ -416,11 +416,19 @@ func holdOn(env v1alpha1.Environment, releases []v1alpha1.Release) *v1alpha1.Hol
 	if entry == nil || entry.Phase != v1alpha1.PhaseRolledBack && entry.Phase != v1alpha1.PhaseFailed {
 		return nil
 	}
-	id := fmt.Sprintf("%s@%s", last.UID, formatMicro(entry.AuthorizedAt))
-	if env.Annotations[v1alpha1.AnnotationResume] == id {
+	if resumed(env, releases, own, entry.AuthorizedAt) {
 		return nil
 	}
-	return &v1alpha1.Hold{ID: id, Release: last.Name, Message: gate.Words(entry.Phase) + ": " + entry.Message}
+	return &v1alpha1.Hold{ID: fmt.Sprintf("%s@%s", last.UID, formatMicro(entry.AuthorizedAt)), Release: last.Name, Message: gate.Words(entry.Phase) + ": " + entry.Message}
+}
+
+// resumed says that somebody lifted the hold by a failure of that time, or that of a release that failed later: who lifted
+// the one does not have to lift the other again when the release that failed later is tried anew or goes away.
+func resumed(env v1alpha1.Environment, releases []v1alpha1.Release, own *v1alpha1.Release, failed metav1.MicroTime) bool {
+	uid, text, _ := strings.Cut(env.Annotations[v1alpha1.AnnotationResume], "@")
+	at, err := time.Parse(metav1.RFC3339Micro, text)
+	known := own != nil && string(own.UID) == uid || slices.ContainsFunc(releases, func(r v1alpha1.Release) bool { return string(r.UID) == uid })
+	return known && err == nil && !at.Before(failed.Time)
 }
 
 // debtsAt are the debts of other releases at gates that guard the environment.
@@ -627,6 +635,11 @@ func staleness(s snapshot, rec v1alpha1.ApprovalRecord, g v1alpha1.QualityGate, 
 			return staleRejected
 		}
 	}
+	for _, a := range given { // seen for the first time now
+		if a.Decision == v1alpha1.DecisionRejected && findApproval(s.release.Status.Approvals, a) == nil {
+			return staleRejected
+		}
+	}
 	return ""
 }
 
@@ -635,11 +648,6 @@ func parseApprovals(annotations map[string]string, gateName string) []v1alpha1.A
 	var out []v1alpha1.ApprovalRecord
 	for _, user := range strings.Split(annotations[v1alpha1.ApprovalPrefix+gateName], ",") {
 		if user = strings.TrimSpace(user); user != "" {
-	for _, a := range given { // seen for the first time now
-		if a.Decision == v1alpha1.DecisionRejected && findApproval(s.release.Status.Approvals, a) == nil {
-			return staleRejected
-		}
-	}
 			out = append(out, v1alpha1.ApprovalRecord{Gate: gateName, User: user, Decision: v1alpha1.DecisionApproved})
 		}
 	}
@@ -741,6 +749,11 @@ func summariseRelease(s snapshot, st v1alpha1.ReleaseStatus) releaseState {
 	return releaseState{reason: v1alpha1.ReasonCrossing, next: "every gate passed", reconciling: true}
 }
 
+// takenBack says that what took a release back still stands. A rejection that was lifted leaves it waiting at the gate.
+func takenBack(s snapshot, st v1alpha1.ReleaseStatus, e v1alpha1.ReleaseEnvironment) bool {
+	return rejection(s.gates, st.Approvals, e.Name) != nil || refusal(s.pvs, e) != nil
+}
+
 // development is where a release is back when it takes a new commit.
 const development = "development"
 
@@ -749,11 +762,6 @@ const development = "development"
 func returnedState(s snapshot, st v1alpha1.ReleaseStatus, v v1alpha1.GateVerdict, e v1alpha1.ReleaseEnvironment) releaseState {
 	if r := rejection(s.gates, st.Approvals, e.Name); r != nil {
 		return releaseState{reason: v1alpha1.ReasonRejected, next: "back to development: " + e.Message, stalled: true,
-// takenBack says that what took a release back still stands. A rejection that was lifted leaves it waiting at the gate.
-func takenBack(s snapshot, st v1alpha1.ReleaseStatus, e v1alpha1.ReleaseEnvironment) bool {
-	return rejection(s.gates, st.Approvals, e.Name) != nil || refusal(s.pvs, e) != nil
-}
-
 			returned: &v1alpha1.Returned{To: development, Gate: r.Gate, By: r.User, Reason: r.Reason}}
 	}
 	to := cmp.Or(st.Reached, development)
