@@ -79,6 +79,8 @@ type world struct {
 	repo    string
 
 	serial  int
+	steps   int
+	kind    bool // everybody helps
 	state   state
 	history []moment // states by time, oldest first
 	seen    map[string]bool
