@@ -34,6 +34,7 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/archive"
 	"gitlab.com/dynors/sirrat/internal/journal"
+	"gitlab.com/dynors/sirrat/internal/signing"
 )
 
 // Names of field indexes.
@@ -83,6 +84,8 @@ type Options struct {
 	// Journal records every fact before it takes effect; Archive holds the scans of papers. Both are required.
 	Journal *journal.Journal
 	Archive archive.Store
+	// Signing is the page whose links the client's signatories are sent. Nil: there is none, for want of a mail server.
+	Signing *signing.Page
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
@@ -135,6 +138,13 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		func() error { return setupPVOpener(mgr, &pvOpener{Client: c, events: rec, now: o.Now}) },
 		func() error {
 			return setupPV(mgr, &pvReconciler{Client: c, installation: keys.Verifiers, events: rec, guard: pvs, archive: o.Archive, journal: o.Journal, now: o.Now})
+		},
+		func() error {
+			if o.Signing == nil {
+				return nil
+			}
+			return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.PV{}).Named("pv-inviter").
+				Complete(patient{&inviteReconciler{Client: c, page: o.Signing, events: rec}})
 		},
 		func() error { return setupGate(mgr, &qualityGateReconciler{Client: c, journal: o.Journal}) },
 		func() error {

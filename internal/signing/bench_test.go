@@ -27,14 +27,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/controllers"
+	"gitlab.com/dynors/sirrat/controllers/controllertest"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
 	"gitlab.com/dynors/sirrat/internal/envelope"
 	"gitlab.com/dynors/sirrat/internal/install"
 	"gitlab.com/dynors/sirrat/internal/pv"
+	"gitlab.com/dynors/sirrat/internal/pv/pdf"
 	"gitlab.com/dynors/sirrat/internal/signing"
 )
 
@@ -45,27 +46,10 @@ func TestMain(m *testing.M) {
 	cptest.Main(m,
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
 		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
-		func(_ context.Context, e *cptest.Env) error { return startManager(ctx, e) })
-}
-
-func startManager(ctx context.Context, e *cptest.Env) error {
-	scheme, err := controllers.NewScheme()
-	if err != nil {
-		return err
-	}
-	mgr, err := ctrl.NewManager(e.Config, ctrl.Options{Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Logger: logr.Discard()})
-	if err != nil {
-		return err
-	}
-	if err := controllers.Setup(ctx, mgr, controllers.Options{}); err != nil {
-		return err
-	}
-	go func() {
-		if err := mgr.Start(ctx); err != nil {
-			panic(err)
-		}
-	}()
-	return nil
+		func(_ context.Context, e *cptest.Env) error {
+			_, err := controllertest.Start(ctx, e, controllertest.Options{})
+			return err
+		})
 }
 
 const (
@@ -158,7 +142,7 @@ func newBench(t *testing.T) *bench {
 	}
 	b.server = httptest.NewUnstartedServer(nil)
 	b.options = signing.Options{
-		Client: b.c, APIReader: b.c, Signer: b.installationKey(), Mail: b.mail, PDF: fakePDF, Now: b.clock.now,
+		Client: b.c, APIReader: b.c, Signer: b.installationKey(), Mail: b.mail, PDF: pdf.Of, Now: b.clock.now,
 		BaseURL: "http://" + b.server.Listener.Addr().String(), Log: funcr.New(b.log.line, funcr.Options{Verbosity: 9}),
 	}
 	if b.page, err = signing.New(b.options); err != nil {
@@ -184,10 +168,6 @@ func newBench(t *testing.T) *bench {
 		return nil
 	})
 	return b
-}
-
-func fakePDF(p *v1alpha1.PV) ([]byte, error) {
-	return []byte("%PDF-1.7 " + p.Name + " " + string(p.Status.Decision)), nil
 }
 
 // installationKey is the key that the controllers made and trust.
@@ -282,9 +262,18 @@ func (b *bench) newPV(name string, change func(*pv.Document)) *v1alpha1.PV {
 			Release:     v1alpha1.PVRelease{Name: "a1b2c3d", UID: "5a4f0c1e", Commit: "a1b2c3d4e5f60718293a4b5c6d7e8f9001122334", Version: "2.4.0", BundleHash: "sha256:" + strings.Repeat("b", 64), AuthorizedAt: metav1.NowMicro()},
 			Environment: "rmoa-client", Client: "Client SARL", Document: text, DocumentHash: hash,
 		}}
-	unsigned, _ := fakePDF(obj)
+	unsigned, err := pdf.Of(obj)
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	obj.Spec.PDFHash = envelope.Hash(unsigned)
 	b.create(obj)
+	cptest.Wait(b.t, "PV "+name+" to be looked at", func(ctx context.Context) error {
+		if err := b.c.Get(ctx, client.ObjectKeyFromObject(obj), obj); err != nil || obj.Status.Archived == "" {
+			return fmt.Errorf("not archived: %w", err)
+		}
+		return nil
+	})
 	return obj
 }
 
