@@ -247,6 +247,15 @@ func (k *kit) bridge(t *testing.T, publicKey, repository string) {
 // release pushes an image for a commit, makes its release and waits until it waits at the gate qa.
 func (k *kit) release(t *testing.T, repository, commit string) string {
 	t.Helper()
+	name := k.push(t, repository, commit)
+	k.deployed(t, commit, "dev")
+	k.await(t, name, "qa", v1alpha1.VerdictWaiting)
+	return name
+}
+
+// push pushes an image for a commit and makes its release.
+func (k *kit) push(t *testing.T, repository, commit string, edits ...func(*v1alpha1.Release)) string {
+	t.Helper()
 	image, err := random.Image(64, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -265,9 +274,10 @@ func (k *kit) release(t *testing.T, repository, commit string) string {
 		}},
 		Spec: v1alpha1.ReleaseSpec{Commit: commit, Branch: "release/1.3\u202e", Version: "v1.3.0"},
 	}
+	for _, edit := range edits {
+		edit(r)
+	}
 	k.create(t, r)
-	k.deployed(t, r.Spec.Commit, "dev")
-	k.await(t, r.Name, "qa", v1alpha1.VerdictWaiting)
 	return r.Name
 }
 
