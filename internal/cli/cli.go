@@ -110,8 +110,9 @@ func build(w World, args []string) (*cobra.Command, *session) {
 	s.chooseLanguage(args)
 
 	root := s.group("kubectl-sirrat", "root",
-		s.statusCommand(), s.whyCommand(),
-		s.approveCommand(), s.rejectCommand(),
+		s.statusCommand(), s.whyCommand(), s.whenCommand(),
+		s.approveCommand(), s.rejectCommand(), s.resumeCommand(),
+		s.breakGlassCommand(), s.regulariseCommand(),
 		s.pvCommand(), s.tokenCommand(), s.hostCommand(),
 		s.versionCommand())
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl sirrat"}
