@@ -152,13 +152,10 @@ func (s *session) glassOutcome(o glassOptions, r *v1alpha1.Release, given *v1alp
 	if !view.Regularised(r, o.gate) {
 		s.say("glass.recorded", given.User, o.gate, r.Name, o.gate)
 	}
-	for _, g := range view.Verdicts(r, o.gate) {
-		if g.Verdict == v1alpha1.VerdictPassed {
-			return s.print(s.T("approve.opened", g.Name, g.Environment) + "\n")
-		}
-		return s.print(view.Why(view.Bridge{Namespace: r.Namespace}, r, o.gate, s.screen()))
+	if passed(r, o.gate) {
+		return s.print(s.T("approve.opened", o.gate, view.Verdicts(r, o.gate)[0].Environment) + "\n")
 	}
-	return nil
+	return s.print(view.Why(view.Bridge{Namespace: r.Namespace}, r, o.gate, s.screen()))
 }
 
 // mendGlass withdraws the caller's own break-glass.

@@ -7,7 +7,7 @@
 // caller asked for: annotations, a PV's signature, tokens, hosts. What holds is decided by the API server's admission and
 // by the controllers; nothing here is trusted by anybody.
 //
-// It may import api/v1alpha1, the pure packages pv, envelope and apitoken, client libraries, and the packages below it.
+// It may import api/v1alpha1, the pure packages pv, pv/pdf, envelope and apitoken, client libraries, and the packages below it.
 package cli
 
 import (

@@ -108,7 +108,7 @@ func (s *session) writeFile(file string, data []byte, force bool) error {
 	if err != nil {
 		return wrap("write "+file, err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // gone already after a rename
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
 	if err != nil {

@@ -193,15 +193,20 @@ func (a *asked) look(ctx context.Context, t *testing.T, name string) (v views, e
 func (a *asked) agree(t *testing.T, state, release, shownAt string, reached func(*v1alpha1.Release) bool) {
 	t.Helper()
 	a.k.wait(t, state, release, reached)
+	var last error // a look that the deadline interrupts tells nothing
 	cptest.Wait(t, state+": every view to say the same", func(ctx context.Context) error {
 		v, err := a.look(ctx, t, release)
-		if err != nil {
-			return err
+		switch {
+		case ctx.Err() != nil:
+			return last
+		case err != nil:
+		case v.gates[shownAt].Status.Release != release:
+			err = fmt.Errorf("gate %s shows %s", shownAt, v.gates[shownAt].Status.Release)
+		default:
+			err = v.differences()
 		}
-		if v.gates[shownAt].Status.Release != release {
-			return fmt.Errorf("gate %s shows %s", shownAt, v.gates[shownAt].Status.Release)
-		}
-		return v.differences()
+		last = err
+		return err
 	})
 }
 
