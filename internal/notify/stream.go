@@ -4,7 +4,6 @@ package notify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -83,9 +82,6 @@ func (s *stream) handle(ctx context.Context, it item) bool {
 	return true
 }
 
-// errNoMail is given up at once: it is the operator's to configure, and nobody waits for mails of yesterday.
-var errNoMail = errors.New("no mail server is configured")
-
 // deliver tells an event, trying again until it is told, refused for good or too old. false: ctx ended.
 func (s *stream) deliver(ctx context.Context, e Event) bool {
 	var (
@@ -126,19 +122,6 @@ func (s *stream) deliver(ctx context.Context, e Event) bool {
 			return false
 		}
 	}
-}
-
-func permanent(err error) bool {
-	var p interface{ Permanent() bool }
-	return errors.Is(err, errNoMail) || errors.As(err, &p) && p.Permanent()
-}
-
-func askedPause(err error) time.Duration {
-	var a interface{ RetryAfter() time.Duration }
-	if errors.As(err, &a) {
-		return a.RetryAfter()
-	}
-	return 0
 }
 
 // attempt tells the receiver as it is declared now; told is false if it does not want to be. sent are the addresses that
