@@ -11,6 +11,8 @@ import (
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"gitlab.com/dynors/sirrat/internal/apitoken"
 )
 
 // Bounds, unless Options say otherwise.
@@ -142,15 +144,20 @@ func (a *api) table() []route {
 // caller is who sent a request, and about which project.
 type caller struct{ project, tokenID string }
 
-// inProject lets a request through to h when its token opens the project in its path.
+// inProject lets a request through to h when it has a pipeline's token of the project in its path.
 func (a *api) inProject(h func(w http.ResponseWriter, r *http.Request, c caller) error) handler {
+	return a.inScope(apitoken.ScopePipeline, h)
+}
+
+// inScope lets a request through to h when its token opens the project in its path, in this scope.
+func (a *api) inScope(scope apitoken.Scope, h func(w http.ResponseWriter, r *http.Request, c caller) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if !a.hub.hasSynced() {
 			return unavailable("the server is starting", time.Second, nil)
 		}
 		c := caller{project: r.PathValue("id")}
 		err := a.withStore(r.Context(), func(ctx context.Context) (err error) {
-			c.tokenID, err = a.authenticate(ctx, r.Header, c.project)
+			c.tokenID, err = a.authenticate(ctx, r.Header, c.project, scope)
 			return err
 		})
 		if err != nil {
