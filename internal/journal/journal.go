@@ -231,13 +231,19 @@ func (j *Journal) Head(ctx context.Context, projectUID string) (seq int64, hash 
 // Entries yields a project's entries from sequence from on, as many as there are when reading begins, and verifies that
 // each follows the one before. It ends at the first error.
 func (j *Journal) Entries(ctx context.Context, projectUID string, from int64) iter.Seq2[Entry, error] {
+	return Read(ctx, j.store, projectUID, from)
+}
+
+// Read is Entries for who has the store and no journal: somebody who only looks, while another process may be writing. It
+// knows of no anchor, so that a chain which was cut short at its end reads like a whole one.
+func Read(ctx context.Context, store archive.Store, projectUID string, from int64) iter.Seq2[Entry, error] {
 	from = max(from, 1)
 	return func(yield func(Entry, error) bool) {
 		seq, hash := from-1, ""
 		if from == 1 {
 			hash = Genesis(projectUID)
 		}
-		for line, err := range j.store.Read(ctx, projectUID, from) {
+		for line, err := range store.Read(ctx, projectUID, from) {
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("read journal of %s: %w", projectUID, err))
 				return
