@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type bridgeOptions struct {
 	listener       net.Listener
 	leaderElection bool
 	archive        string // folder, or s3+https://host/bucket/prefix
+	publicURL      string // of the HTTP API, as people reach it; empty: the listener's
 	log            logr.Logger
 }
 
@@ -51,6 +53,9 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err
 	}
+	if err := publishInfo(ctx, proof.direct, cmp.Or(o.publicURL, "http://"+o.listener.Addr().String())); err != nil {
+		return err
+	}
 	user, err := whoAmI(ctx, o.config)
 	if err != nil {
 		return err
@@ -58,6 +63,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	handler, err := ingest.New(ingest.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Log: o.log.WithName("http"),
 		Stopping: ctx.Done(), CreatedBy: user,
+		Journal: proof.journal, Archive: proof.store, Keys: proof.publicKeys(), ExportDir: proof.temp,
 	})
 	if err != nil {
 		return err

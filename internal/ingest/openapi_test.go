@@ -54,6 +54,7 @@ func TestOpenAPI(t *testing.T) {
 	for name, v := range map[string]any{
 		"ResultRequest": ResultRequest{}, "TestsRequest": TestsRequest{}, "VulnerabilitiesRequest": VulnerabilitiesRequest{},
 		"DeploymentRequest": DeploymentRequest{}, "Answer": Answer{}, "GateAnswer": GateAnswer{}, "Problem": Problem{}, "FieldError": FieldError{},
+		"ScanAnswer": ScanAnswer{},
 	} {
 		var fields, required []string
 		typ := reflect.TypeOf(v)

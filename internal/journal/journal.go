@@ -23,6 +23,8 @@ var (
 	ErrBroken = errors.New("the journal is broken")
 	// ErrTruncated: the chain is shorter than its anchor, or another one. It comes with ErrBroken.
 	ErrTruncated = errors.New("the journal was truncated or replaced")
+	// ErrEmpty: nothing is recorded of the project.
+	ErrEmpty = errors.New("it has no journal")
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("the journal is closed")
 )
