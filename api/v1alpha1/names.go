@@ -51,6 +51,10 @@ const (
 
 	// SystemNamespace holds what belongs to the installation: keys, leader election.
 	SystemNamespace = "sirrat-system"
+	// InfoConfigMap, in SystemNamespace, tells everybody who has an account about the installation.
+	InfoConfigMap = "sirrat-info"
+	// InfoURL is its key for the address of the HTTP API, without /api. Example: https://sirrat.dynors.com.
+	InfoURL = "url"
 	// HostNamespacePrefix + host name is the namespace of a Host.
 	HostNamespacePrefix = "host-"
 	// AgentLease is the name of the Lease that an agent renews in its namespace.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/controllers"
 	"gitlab.com/dynors/sirrat/internal/notify"
@@ -40,9 +39,9 @@ func (m mailer) Send(ctx context.Context, msg signing.Message) error {
 
 // tell makes what tells people things: the dispatcher of notifications, which the manager runs, and the signing page; nil
 // without a mail server.
-func (f mailFlags) tell(mgr ctrl.Manager, p *proof, direct client.Client, o bridgeOptions, publicURL string) (*signing.Page, error) {
+func (f mailFlags) tell(mgr ctrl.Manager, p *proof, o bridgeOptions) (*signing.Page, error) {
 	options := notify.Options{
-		Journal: p.journal, Cursors: controllers.Cursors{Client: direct}, Webhooks: notify.NewWebhooks(f.privateWebhooks), BaseURL: publicURL, Log: o.log.WithName("notify"),
+		Journal: p.journal, Cursors: controllers.Cursors{Client: p.direct}, Webhooks: notify.NewWebhooks(f.privateWebhooks), BaseURL: o.publicURL, Log: o.log.WithName("notify"),
 	}
 	receivers := controllers.Receivers{Reader: mgr.GetClient(), Events: mgr.GetEventRecorder("sirrat")}
 	options.Projects, options.GaveUp = receivers, receivers.GaveUp
@@ -54,7 +53,7 @@ func (f mailFlags) tell(mgr ctrl.Manager, p *proof, direct client.Client, o brid
 		}
 		options.Mail = smtp
 		page, err = signing.New(signing.Options{
-			Client: direct, APIReader: direct, Signer: p.keys.Signer, Mail: mailer{smtp}, PDF: pdf.Of, BaseURL: publicURL, Log: o.log.WithName("signing"),
+			Client: p.direct, APIReader: p.direct, Signer: p.keys.Signer, Mail: mailer{smtp}, PDF: pdf.Of, BaseURL: o.publicURL, Log: o.log.WithName("signing"),
 		})
 		if err != nil {
 			return nil, fmt.Errorf("--public-url: %w", err)

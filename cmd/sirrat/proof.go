@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -25,8 +26,11 @@ const archiveUsage = "where journal, reports and PVs are kept for good: a folder
 
 // proof is what outlives the objects: the installation's keys, the archive and the journal in it.
 type proof struct {
-	keys    *controllers.Keys
-	store   archive.Store
+	keys   *controllers.Keys
+	direct client.Client
+	store  archive.Store
+	// temp is a folder of the archive that is emptied at every start; empty if the archive is a bucket.
+	temp    string
 	journal *journal.Journal
 	closers []func() error
 	log     logr.Logger
@@ -37,7 +41,7 @@ func openProof(ctx context.Context, mgr ctrl.Manager, o bridgeOptions) (*proof, 
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	p := &proof{log: o.log}
+	p := &proof{log: o.log, direct: direct}
 	if p.keys, err = controllers.EnsureKeys(ctx, direct); err != nil {
 		return nil, err
 	}
@@ -63,7 +67,7 @@ func (p *proof) openArchive(ctx context.Context, where string) error {
 		if err != nil {
 			return fmt.Errorf("--archive: %w", err)
 		}
-		p.store, p.closers = dir, append(p.closers, dir.Close)
+		p.store, p.closers, p.temp = dir, append(p.closers, dir.Close), filepath.Join(where, "tmp")
 		return nil
 	}
 	u, err := url.Parse(address)
@@ -82,6 +86,15 @@ func (p *proof) openArchive(ctx context.Context, where string) error {
 		return fmt.Errorf("--archive: %w", err)
 	}
 	return nil
+}
+
+// publicKeys are the installation's, by their whole id.
+func (p *proof) publicKeys() map[string]string {
+	out := map[string]string{}
+	for id, text := range p.keys.Public {
+		out["sha256:"+id] = text
+	}
+	return out
 }
 
 func (p *proof) close() {

@@ -35,7 +35,8 @@ const (
 
 type serverFlags struct {
 	dataDir, kubeBind, httpBind string
-	archive                     string
+	archive, publicURL          string
+	mail                        mailFlags
 	advertise                   []string
 	logLevel                    int
 }
@@ -62,6 +63,8 @@ It writes <data-dir>/admin.kubeconfig and, once ready, <data-dir>/server.json wi
 	fl.StringVar(&f.kubeBind, "kube-bind", "127.0.0.1:6443", "address of the Kubernetes API (TLS); agents and kubectl connect here; port 0 picks a free one")
 	fl.StringVar(&f.httpBind, "http-bind", "127.0.0.1:8080", "address of the HTTP API (plain HTTP, for a reverse proxy); port 0 picks a free one")
 	fl.StringVar(&f.archive, "archive", "", archiveUsage+"; default <data-dir>/archive")
+	f.mail.add(cmd)
+	fl.StringVar(&f.publicURL, "public-url", "", publicURLUsage)
 	fl.StringSliceVar(&f.advertise, "advertise", nil, "names or addresses under which agents reach this server, added to its certificate; the first is the one that is shown")
 	fl.IntVar(&f.logLevel, "log-level", 0, "0: what an operator needs; 1 and more: details")
 	return cmd
@@ -72,6 +75,9 @@ func runServer(ctx context.Context, f serverFlags) (err error) {
 	debug.SetMemoryLimit(memoryLimit)
 	log := newLogger(f.logLevel)
 	begun := time.Now()
+	if err := checkPublicURL(f.publicURL); err != nil {
+		return err
+	}
 	info := filepath.Join(f.dataDir, "server.json")
 	if err := os.Remove(info); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove old %s: %w", info, err)
@@ -101,7 +107,9 @@ func runServer(ctx context.Context, f serverFlags) (err error) {
 		return err
 	}
 	log.V(1).Info("definitions are served", "after", time.Since(begun).String())
-	err = runBridge(ctx, bridgeOptions{config: cp.RESTConfig(), listener: listener, archive: cmp.Or(f.archive, filepath.Join(f.dataDir, "archive")), log: log}, func() {
+	err = runBridge(ctx, bridgeOptions{
+		config: cp.RESTConfig(), listener: listener, archive: cmp.Or(f.archive, filepath.Join(f.dataDir, "archive")), publicURL: f.publicURL, mail: f.mail, log: log,
+	}, func() {
 		if err := install.WaitEnforced(ctx, cp.RESTConfig()); err != nil {
 			log.Error(err, "not ready")
 			cancel()

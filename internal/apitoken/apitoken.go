@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apitoken makes and checks the API tokens with which a project's pipelines speak to the HTTP API.
+// Package apitoken makes and checks the API tokens with which a project's pipelines and auditors speak to the HTTP API.
 //
 // A token is `sirrat_<id>_<secret>`. The id is public: it names the Secret that stores the token's hash and stands in logs
 // and results. The plaintext is shown once, by New, and stored nowhere; no error, log line or String of this package quotes
-// it. A project may have several tokens; deleting a token's Secret revokes it.
+// it. A project may have several tokens; deleting a token's Secret revokes it. Each has one scope and opens nothing else: what
+// a pipeline holds does not read the journal, and what an auditor holds reports nothing.
 //
 // The hash is a plain SHA-256: the secret part is 192 random bits, which no dictionary holds, so a slow hash would only
 // slow down the requests.
@@ -41,6 +42,8 @@ const (
 	DataName = "name"
 	// DataExpires is the Secret's key for the time from which the token opens nothing, in RFC 3339. Absent: never.
 	DataExpires = "expires"
+	// DataScope is the Secret's key for the token's Scope. Absent: ScopePipeline.
+	DataScope = "scope"
 
 	// MaxDescription bounds a description, in bytes.
 	MaxDescription = 200
@@ -51,11 +54,22 @@ const (
 	secretBytes  = 24 // 192 bits, written as 48 hex digits
 )
 
+// Scope is what a token is for.
+type Scope string
+
+// The scopes.
+const (
+	// ScopePipeline: reporting results and deployments, and reading verdicts.
+	ScopePipeline Scope = ""
+	// ScopeAudit: reading the project's journal.
+	ScopeAudit Scope = "audit"
+)
+
 // The ways in which a token can be refused.
 var (
 	// ErrMalformed: not a token at all.
 	ErrMalformed = errors.New("not a token of the form sirrat_<id>_<secret>")
-	// ErrUnknown: no such token, or not with that secret; which of the two is not told.
+	// ErrUnknown: no such token, not with that secret, or of another scope; which of them is not told.
 	ErrUnknown = errors.New("unknown token")
 	// ErrExpired: the token was good. Only somebody who holds the whole plaintext gets this answer.
 	ErrExpired = errors.New("expired token")
@@ -69,9 +83,17 @@ var (
 // dummyHash stands in for the hash of a token that does not exist, so that looking for one costs the same comparison.
 var dummyHash = []byte(strings.Repeat("0", hex.EncodedLen(sha256.Size)))
 
-// New makes a token for a project. It returns the plaintext, to be shown once, and the Secret to create, in the namespace of
-// the project. A zero expires means that the token does not expire; otherwise it is kept to the second.
+// New makes a token for a project's pipelines. See NewScoped.
 func New(project, description string, expires time.Time) (plaintext string, secret *corev1.Secret, err error) {
+	return NewScoped(project, ScopePipeline, description, expires)
+}
+
+// NewScoped makes a token for a project. It returns the plaintext, to be shown once, and the Secret to create, in the namespace of
+// the project. A zero expires means that the token does not expire; otherwise it is kept to the second.
+func NewScoped(project string, scope Scope, description string, expires time.Time) (plaintext string, secret *corev1.Secret, err error) {
+	if scope != ScopePipeline && scope != ScopeAudit {
+		return "", nil, fmt.Errorf("scope %.40q: leave it out for pipelines, or %s", string(scope), ScopeAudit)
+	}
 	if !projectPattern.MatchString(project) {
 		return "", nil, fmt.Errorf("project %q: at most 40 characters of a-z, 0-9 and '-'", project)
 	}
@@ -96,6 +118,9 @@ func New(project, description string, expires time.Time) (plaintext string, secr
 			DataName: []byte(description),
 		},
 	}
+	if scope != ScopePipeline {
+		secret.Data[DataScope] = []byte(scope)
+	}
 	if !expires.IsZero() {
 		secret.Data[DataExpires] = []byte(expires.UTC().Format(time.RFC3339))
 	}
@@ -114,10 +139,10 @@ func ID(plaintext string) (string, error) {
 // SecretName is the name of the Secret of the token with that id.
 func SecretName(id string) string { return secretPrefix + id }
 
-// Check tells whether the plaintext is the token that the Secret holds and opens the project of the Secret's namespace at
-// the time now. A nil secret stands for a token that does not exist: the same hash and comparison are made, and the same
-// ErrUnknown returned, as for a wrong secret. The error is nil, ErrMalformed, ErrUnknown or ErrExpired.
-func Check(secret *corev1.Secret, plaintext string, now time.Time) error {
+// Check tells whether the plaintext is the token that the Secret holds and opens, in this scope, the project of the Secret's
+// namespace at the time now. A nil secret stands for a token that does not exist: the same hash and comparison are made, and the same
+// ErrUnknown returned, as for a wrong secret or another scope. The error is nil, ErrMalformed, ErrUnknown or ErrExpired.
+func Check(secret *corev1.Secret, plaintext string, scope Scope, now time.Time) error {
 	stored, usable := dummyHash, false
 	if secret != nil && len(secret.Data[DataHash]) == len(dummyHash) {
 		stored, usable = secret.Data[DataHash], true
@@ -128,7 +153,7 @@ func Check(secret *corev1.Secret, plaintext string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if !equal || !usable || !isToken(secret, id) {
+	if !equal || !usable || !isToken(secret, id) || Scope(secret.Data[DataScope]) != scope {
 		return ErrUnknown
 	}
 	if expires, ok := secret.Data[DataExpires]; ok {

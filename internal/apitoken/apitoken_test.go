@@ -125,10 +125,15 @@ func TestCheck(t *testing.T) {
 		{"no label", change(func(s *corev1.Secret) { delete(s.Labels, v1alpha1.LabelToken) }), plaintext, ErrUnknown},
 		{"copied to another namespace", change(func(s *corev1.Secret) { s.Namespace = "q" }), plaintext, ErrUnknown},
 		{"renamed", change(func(s *corev1.Secret) { s.Name = "api-token-aaaaaaaa" }), plaintext, ErrUnknown},
+		{"of another scope", change(func(s *corev1.Secret) { s.Data[DataScope] = []byte("audit") }), plaintext, ErrUnknown},
+		{"of another scope and expired is not told", change(func(s *corev1.Secret) {
+			s.Data[DataScope], s.Data[DataExpires] = []byte("audit"), []byte("2025-01-01T00:00:00Z")
+		}), plaintext, ErrUnknown},
+		{"of no scope that we know", change(func(s *corev1.Secret) { s.Data[DataScope] = []byte("pipeline") }), plaintext, ErrUnknown},
 		{"being deleted", change(func(s *corev1.Secret) { s.DeletionTimestamp = &metav1.Time{Time: now} }), plaintext, ErrUnknown},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err := Check(tc.secret, tc.plaintext, now)
+			err := Check(tc.secret, tc.plaintext, ScopePipeline, now)
 			if !errors.Is(err, tc.want) {
 				t.Errorf("Check: %v, want %v", err, tc.want)
 			}
@@ -136,6 +141,29 @@ func TestCheck(t *testing.T) {
 				t.Error("the error quotes the token")
 			}
 		})
+	}
+}
+
+func TestScopes(t *testing.T) {
+	plaintext, secret, err := NewScoped("p", ScopeAudit, "auditor", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(secret.Data["scope"]); got != "audit" {
+		t.Errorf("scope %q", got)
+	}
+	if err := Check(secret, plaintext, ScopeAudit, now); err != nil {
+		t.Errorf("audit: %v", err)
+	}
+	if err := Check(secret, plaintext, ScopePipeline, now); !errors.Is(err, ErrUnknown) {
+		t.Errorf("as a pipeline's: %v", err)
+	}
+	plaintext, secret = mustNew(t, "p", time.Time{})
+	if err := Check(secret, plaintext, ScopeAudit, now); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a pipeline's, for audit: %v", err)
+	}
+	if _, _, err := NewScoped("p", "everything", "", time.Time{}); err == nil {
+		t.Error("an unknown scope was accepted")
 	}
 }
 

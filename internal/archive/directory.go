@@ -33,6 +33,8 @@ type Directory struct {
 	lock   *os.File
 	torn   func(Torn)
 	rotate int64
+	// looking: another process may be writing; nothing is changed, and no end of a log stays known.
+	looking bool
 
 	mu   sync.Mutex
 	logs map[string]*dirLog

@@ -125,7 +125,7 @@ func (d *Directory) openLog(name string, l *dirLog) error {
 		return fmt.Errorf("open log %s: %w", name, err)
 	}
 	if len(firsts) == 0 {
-		l.known, l.segment, l.size, l.next = true, 0, 0, 1
+		l.known, l.segment, l.size, l.next = !d.looking, 0, 0, 1
 		return nil
 	}
 	first := firsts[len(firsts)-1]
@@ -136,12 +136,12 @@ func (d *Directory) openLog(name string, l *dirLog) error {
 	}
 	whole := wholeLines(text)
 	next := first + int64(bytes.Count(text[:whole], []byte{'\n'}))
-	if whole < len(text) {
+	if whole < len(text) && !d.looking {
 		if err := d.cut(name, file, text[whole:], int64(whole), next); err != nil {
 			return fmt.Errorf("open log %s: cut off a torn line: %w", name, err)
 		}
 	}
-	l.known, l.segment, l.size, l.next = true, first, int64(whole), next
+	l.known, l.segment, l.size, l.next = !d.looking, first, int64(whole), next
 	return nil
 }
 
@@ -262,6 +262,8 @@ func (d *Directory) snapshot(log string) (firsts []int64, next int64, err error)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read log %s: %w", log, err)
 	}
+	// Segments that another process began since are not part of what is read.
+	firsts = slices.DeleteFunc(firsts, func(first int64) bool { return first > l.segment })
 	return firsts, l.next, nil
 }
 

@@ -27,12 +27,12 @@ func unauthorized(kind, detail string) *Problem {
 	return p
 }
 
-// authenticate returns the id of the token with which the request opens the project.
+// authenticate returns the id of the token with which the request opens the project in this scope.
 //
 // A well-formed token that does not open it gets one and the same answer, whether the project is unknown, the token is, its
-// secret is wrong, or it belongs to another project; and the same work is done: the cache is asked, then the API server, and
+// secret is wrong, it is of another scope, or it belongs to another project; and the same work is done: the cache is asked, then the API server, and
 // the hash is compared after each.
-func (a *api) authenticate(ctx context.Context, header http.Header, project string) (tokenID string, err error) {
+func (a *api) authenticate(ctx context.Context, header http.Header, project string, scope apitoken.Scope) (tokenID string, err error) {
 	token, err := bearer(header)
 	if err != nil {
 		return "", err
@@ -55,7 +55,7 @@ func (a *api) authenticate(ctx context.Context, header http.Header, project stri
 		} else {
 			secret = nil
 		}
-		if check = apitoken.Check(secret, token, a.o.Now()); check == nil {
+		if check = apitoken.Check(secret, token, scope, a.o.Now()); check == nil {
 			return id, nil
 		}
 		if errors.Is(check, apitoken.ErrExpired) {
@@ -68,7 +68,7 @@ func (a *api) authenticate(ctx context.Context, header http.Header, project stri
 		return "", p
 	}
 	return "", newProblem(http.StatusForbidden, "token-opens-nothing-here", "The token does not open this project",
-		"no such project, or the token is not one of its tokens: compare SIRRAT_PROJECT_ID and SIRRAT_API_TOKEN")
+		"no such project, or the token is not one of its tokens for this: compare SIRRAT_PROJECT_ID and SIRRAT_API_TOKEN")
 }
 
 func bearer(header http.Header) (string, error) {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"gitlab.com/dynors/sirrat/internal/apitoken"
 )
 
 // Bounds, unless Options say otherwise.
@@ -24,6 +26,7 @@ const (
 	defaultMaxInFlight  = 256
 	defaultMaxRequests  = 4096
 	defaultBodyTimeout  = 10 * time.Second
+	defaultScanTimeout  = 2 * time.Minute
 	defaultStoreTimeout = 15 * time.Second
 	slotTimeout         = time.Second // how long a request waits for its turn at the store
 )
@@ -50,6 +53,15 @@ type Options struct {
 	// CreatedBy is this process's user name at the API server, to be recorded in the annotation created-by of the Releases
 	// that the API creates. Default: no annotation.
 	CreatedBy string
+	// Journal is what audits read, and Archive where scans go. Without them, which tests may be, such requests are answered
+	// with 503.
+	Journal Journal
+	Archive Archive
+	// Keys are all public keys by which this installation ever signed, for exports: id ("sha256:…") → PEM.
+	Keys map[string]string
+	// ExportDir is where an export is put together before it is sent, in a folder that is removed afterwards. Default: the
+	// system's folder for temporary files.
+	ExportDir string
 
 	// MaxInFlight bounds the requests that use the API server at a time; others queue for a second. Default 256.
 	MaxInFlight int
@@ -57,6 +69,8 @@ type Options struct {
 	MaxRequests int
 	// BodyTimeout bounds the time in which a body must arrive. Default 10 s.
 	BodyTimeout time.Duration
+	// ScanTimeout is BodyTimeout for scans, which are larger. Default 2 min.
+	ScanTimeout time.Duration
 	// Wait is how long a report waits to be judged when it does not say. Default 3 s, at most MaxWait.
 	Wait time.Duration
 	// StoreTimeout bounds the reads and writes of one request. Default 15 s.
@@ -68,6 +82,9 @@ type api struct {
 	hub      *hub
 	makings  makings
 	slots    chan struct{}
+	scans    chan struct{} // taken by requests with a scan
+	scanned  chan struct{} // taken by those of them whose body is kept in memory
+	exports  chan struct{}
 	requests atomic.Int64
 	cross    *http.CrossOriginProtection
 	mux      *http.ServeMux
@@ -85,6 +102,7 @@ func New(o Options) (http.Handler, error) {
 		return nil, err
 	}
 	a := &api{o: o, hub: hub, slots: make(chan struct{}, o.MaxInFlight), cross: http.NewCrossOriginProtection()}
+	a.scans, a.scanned, a.exports = make(chan struct{}, maxScans), make(chan struct{}, maxScansKept), make(chan struct{}, maxExports)
 	a.mux = a.routes()
 	return a, nil
 }
@@ -107,6 +125,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.BodyTimeout <= 0 {
 		o.BodyTimeout = defaultBodyTimeout
+	}
+	if o.ScanTimeout <= 0 {
+		o.ScanTimeout = defaultScanTimeout
 	}
 	if o.Wait <= 0 {
 		o.Wait = defaultWait
@@ -131,6 +152,9 @@ func (a *api) table() []route {
 		{"results", "/api/projects/{id}/quality-gates/results", map[string]handler{http.MethodPost: a.inProject(a.postResult)}},
 		{"deployments", "/api/projects/{id}/deployments", map[string]handler{http.MethodPost: a.inProject(a.postDeployment)}},
 		{"gates", "/api/projects/{id}/quality-gates", map[string]handler{http.MethodGet: a.inProject(a.getGates)}},
+		{"audit-entries", "/api/projects/{id}/audit/entries", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getEntries)}},
+		{"audit-export", "/api/projects/{id}/audit/export", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getExport)}},
+		{"scan", "/api/projects/{id}/pvs/{name}/scan", map[string]handler{http.MethodPut: a.putScan}},
 		{"openapi", "/api/openapi.json", map[string]handler{http.MethodGet: getOpenAPI}},
 		{"healthz", "/healthz", map[string]handler{http.MethodGet: getHealthz}},
 		{"readyz", "/readyz", map[string]handler{http.MethodGet: a.getReadyz}},
@@ -142,15 +166,20 @@ func (a *api) table() []route {
 // caller is who sent a request, and about which project.
 type caller struct{ project, tokenID string }
 
-// inProject lets a request through to h when its token opens the project in its path.
+// inProject lets a request through to h when it has a pipeline's token of the project in its path.
 func (a *api) inProject(h func(w http.ResponseWriter, r *http.Request, c caller) error) handler {
+	return a.inScope(apitoken.ScopePipeline, h)
+}
+
+// inScope lets a request through to h when its token opens the project in its path, in this scope.
+func (a *api) inScope(scope apitoken.Scope, h func(w http.ResponseWriter, r *http.Request, c caller) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if !a.hub.hasSynced() {
 			return unavailable("the server is starting", time.Second, nil)
 		}
 		c := caller{project: r.PathValue("id")}
 		err := a.withStore(r.Context(), func(ctx context.Context) (err error) {
-			c.tokenID, err = a.authenticate(ctx, r.Header, c.project)
+			c.tokenID, err = a.authenticate(ctx, r.Header, c.project, scope)
 			return err
 		})
 		if err != nil {

@@ -57,6 +57,7 @@ func TestOpenAPI(t *testing.T) {
 		"ResultRequest": ResultRequest{}, "TestsRequest": TestsRequest{}, "VulnerabilitiesRequest": VulnerabilitiesRequest{},
 		"DeploymentRequest": DeploymentRequest{}, "Answer": Answer{}, "GateAnswer": GateAnswer{},
 		"Returned": v1alpha1.Returned{}, "Problem": Problem{}, "FieldError": FieldError{},
+		"ScanAnswer": ScanAnswer{},
 	} {
 		var fields, required []string
 		typ := reflect.TypeOf(v)

@@ -170,39 +170,66 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // readBody returns the whole body, whatever its Content-Type: `curl -d` calls JSON a form.
 func (a *api) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	for _, encoding := range r.Header.Values("Content-Encoding") {
-		if !strings.EqualFold(encoding, "identity") {
-			p := newProblem(http.StatusUnsupportedMediaType, "content-encoding", "Compressed bodies are not accepted", "send the JSON as it is")
-			p.encodings, p.closing = []string{"identity"}, true
-			return nil, p
-		}
-	}
-	tooLarge := newProblem(http.StatusRequestEntityTooLarge, "too-large", "The body is too large",
-		fmt.Sprintf("at most %d bytes; a report is figures, not the full log", MaxBody))
-	tooLarge.closing = true
-	if r.ContentLength > MaxBody {
-		return nil, tooLarge
+	l := bodyLimit{size: MaxBody, time: a.o.BodyTimeout, what: "a report is figures, not the full log", send: "JSON"}
+	if err := l.check(r); err != nil {
+		return nil, err
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
-	var large *http.MaxBytesError
-	var timeout net.Error
-	switch {
-	case errors.As(err, &large):
-		return nil, tooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		p := newProblem(http.StatusRequestTimeout, "too-slow", "The body took too long to arrive", "it must arrive within "+a.o.BodyTimeout.String())
-		p.closing = true
-		return nil, p
-	case err != nil:
-		p := newProblem(http.StatusBadRequest, "truncated", "The body could not be read", "it ended early or is not valid HTTP")
-		p.closing = true
-		return nil, p
-	case len(body) == 0:
-		return nil, invalid([]FieldError{{Detail: "the body is empty: send JSON"}})
+	if err := l.problem(int64(len(body)), err); err != nil {
+		return nil, err
 	}
 	// The wait for a verdict may last longer than the body might.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return body, nil
+}
+
+// bodyLimit words what is wrong with a body that does not keep to it.
+type bodyLimit struct {
+	size       int64
+	time       time.Duration
+	what, send string
+}
+
+// check looks at what the headers say of the body.
+func (l bodyLimit) check(r *http.Request) error {
+	for _, encoding := range r.Header.Values("Content-Encoding") {
+		if !strings.EqualFold(encoding, "identity") {
+			p := newProblem(http.StatusUnsupportedMediaType, "content-encoding", "Compressed bodies are not accepted", "send the "+l.send+" as it is")
+			p.encodings, p.closing = []string{"identity"}, true
+			return p
+		}
+	}
+	if r.ContentLength > l.size {
+		return l.tooLarge()
+	}
+	return nil
+}
+
+func (l bodyLimit) tooLarge() *Problem {
+	p := newProblem(http.StatusRequestEntityTooLarge, "too-large", "The body is too large", fmt.Sprintf("at most %d bytes; %s", l.size, l.what))
+	p.closing = true
+	return p
+}
+
+// problem is what is wrong once n bytes were read and then err came.
+func (l bodyLimit) problem(n int64, err error) error {
+	var large *http.MaxBytesError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &large):
+		return l.tooLarge()
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		p := newProblem(http.StatusRequestTimeout, "too-slow", "The body took too long to arrive", "it must arrive within "+l.time.String())
+		p.closing = true
+		return p
+	case err != nil:
+		p := newProblem(http.StatusBadRequest, "truncated", "The body could not be read", "it ended early or is not valid HTTP")
+		p.closing = true
+		return p
+	case n == 0:
+		return invalid([]FieldError{{Detail: "the body is empty: send " + l.send}})
+	}
+	return nil
 }
 
 //go:embed openapi.json

@@ -35,6 +35,8 @@ const fieldManager = "sirrat"
 // serveTimeout bounds each wait for what was applied to take effect.
 const serveTimeout = 30 * time.Second
 
+var namespaceKind = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
+
 // Apply applies everything by server-side apply, taking back what others changed, and returns when the CRDs are served.
 // See WaitEnforced for the policies. What needs a newer Kubernetes than the cluster's (MutatingAdmissionPolicy: 1.36) is left out.
 func Apply(ctx context.Context, cfg *rest.Config) error {
@@ -51,8 +53,10 @@ func Apply(ctx context.Context, cfg *rest.Config) error {
 	if err != nil {
 		return fmt.Errorf("install: %w", err)
 	}
-	// The API server looks for new policies once a second: they go first, so that it has them when the rest is ready.
-	var policies, crds, others []*unstructured.Unstructured
+	// The API server looks for new policies once a second: they go first, so that it has them when the rest is ready. So
+	// do the namespaces that objects name.
+	policies := namespaces(objects)
+	var crds, others []*unstructured.Unstructured
 	for _, o := range objects {
 		switch o.GroupVersionKind().Group {
 		case "admissionregistration.k8s.io":
@@ -130,8 +134,25 @@ func WaitEnforced(ctx context.Context, cfg *rest.Config) error {
 	return nil
 }
 
+// namespaces are those that the objects name.
+func namespaces(objects []*unstructured.Unstructured) []*unstructured.Unstructured {
+	var out []*unstructured.Unstructured
+	seen := map[string]bool{"": true}
+	for _, o := range objects {
+		if name := o.GetNamespace(); !seen[name] {
+			seen[name] = true
+			ns := &unstructured.Unstructured{}
+			ns.SetGroupVersionKind(namespaceKind)
+			ns.SetName(name)
+			out = append(out, ns)
+		}
+	}
+	return out
+}
+
 func staticMapper(objects []*unstructured.Unstructured) meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(namespaceKind, meta.RESTScopeRoot)
 	for _, o := range objects {
 		scope := meta.RESTScopeRoot
 		if o.GetNamespace() != "" {

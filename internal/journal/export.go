@@ -171,7 +171,7 @@ func (x *exporter) writeEntries(ctx context.Context) (last Entry, err error) {
 		last = e
 	}
 	if last.Seq == 0 {
-		return last, fmt.Errorf("project %s has no journal", x.uid)
+		return last, fmt.Errorf("project %s: %w", x.uid, ErrEmpty)
 	}
 	table.Flush()
 	if err := errors.Join(table.Error(), lines.Flush()); err != nil {

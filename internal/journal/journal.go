@@ -23,6 +23,8 @@ var (
 	ErrBroken = errors.New("the journal is broken")
 	// ErrTruncated: the chain is shorter than its anchor, or another one. It comes with ErrBroken.
 	ErrTruncated = errors.New("the journal was truncated or replaced")
+	// ErrEmpty: nothing is recorded of the project.
+	ErrEmpty = errors.New("it has no journal")
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("the journal is closed")
 )
@@ -257,13 +259,19 @@ func (j *Journal) Head(ctx context.Context, projectUID string) (seq int64, hash 
 // Entries yields a project's entries from sequence from on, as many as there are when reading begins, and verifies that
 // each follows the one before. It ends at the first error.
 func (j *Journal) Entries(ctx context.Context, projectUID string, from int64) iter.Seq2[Entry, error] {
+	return Read(ctx, j.store, projectUID, from)
+}
+
+// Read is Entries for who has the store and no journal: somebody who only looks, while another process may be writing. It
+// knows of no anchor, so that a chain which was cut short at its end reads like a whole one.
+func Read(ctx context.Context, store archive.Store, projectUID string, from int64) iter.Seq2[Entry, error] {
 	from = max(from, 1)
 	return func(yield func(Entry, error) bool) {
 		seq, hash := from-1, ""
 		if from == 1 {
 			hash = Genesis(projectUID)
 		}
-		for line, err := range j.store.Read(ctx, projectUID, from) {
+		for line, err := range store.Read(ctx, projectUID, from) {
 			if err != nil {
 				yield(Entry{}, fmt.Errorf("read journal of %s: %w", projectUID, err))
 				return

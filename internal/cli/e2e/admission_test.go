@@ -37,7 +37,7 @@ func TestToken(t *testing.T) {
 	if err := k.client.Get(t.Context(), key, &secret); err != nil {
 		t.Fatal(err)
 	}
-	if err := apitoken.Check(&secret, plaintext, time.Now()); err != nil {
+	if err := apitoken.Check(&secret, plaintext, apitoken.ScopePipeline, time.Now()); err != nil {
 		t.Errorf("the token does not check: %v", err)
 	}
 	list := k.as(t, admin, nil, "token", "list", k.project)

@@ -12,7 +12,9 @@ import (
 	"slices"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -33,8 +35,8 @@ var (
 )
 
 // Install is a Setup that applies every object of the *.yaml and *.yml files of
-// the given trees, CRDs first and otherwise in the order of the files, and
-// returns when each CRD is established and served. kustomization.yaml files are
+// the given trees, CRDs first and otherwise in the order of the files, makes the
+// namespaces that they name, and returns when each CRD is established and served. kustomization.yaml files are
 // skipped.
 func Install(trees ...fs.FS) Setup {
 	return func(ctx context.Context, e *Env) error {
@@ -79,9 +81,24 @@ func (e *Env) install(ctx context.Context, tree fs.FS) error {
 		if object.GroupVersionKind().GroupKind() == crdKind {
 			continue
 		}
+		if err := e.ensureNamespace(ctx, object.GetNamespace()); err != nil {
+			return err
+		}
 		if err := apply(ctx, client, mapper, object); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// ensureNamespace makes the namespace that an object names.
+func (e *Env) ensureNamespace(ctx context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if _, err := e.Client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create namespace %s: %w", name, err)
 	}
 	return nil
 }
