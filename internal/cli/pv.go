@@ -20,7 +20,7 @@ import (
 )
 
 func (s *session) pvCommand() *cobra.Command {
-	return s.group("pv", "pv", s.pvListCommand(), s.pvShowCommand(), s.pvSignCommand(), s.pvVerifyCommand(), s.pvKeygenCommand())
+	return s.group("pv", "pv", s.pvListCommand(), s.pvShowCommand(), s.pvSignCommand(), s.pvUploadCommand(), s.pvVerifyCommand(), s.pvKeygenCommand())
 }
 
 func (s *session) pvListCommand() *cobra.Command {
