@@ -15,6 +15,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
@@ -40,7 +41,7 @@ func TestController(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- runController(ctx, controllerFlags{kubeconfig: env.ControlPlane.AdminKubeconfigPath(), httpBind: address, archive: filepath.Join(t.TempDir(), "archive"), leaderElect: true})
+		ended <- runController(ctx, controllerFlags{kubeconfig: env.ControlPlane.AdminKubeconfigPath(), httpBind: address, publicURL: "https://sirrat.example", archive: filepath.Join(t.TempDir(), "archive"), leaderElect: true})
 	}()
 	cptest.Wait(t, "the controller to be ready", func(ctx context.Context) error { return get(ctx, "http://"+address+"/readyz") })
 	holder := func(ctx context.Context) (*coordinationv1.Lease, error) {
@@ -53,6 +54,15 @@ func TestController(t *testing.T) {
 		}
 		return err
 	})
+	// Anybody with an account finds the HTTP API.
+	anybody, err := kubernetes.NewForConfig(env.User(t, "anybody@dynors.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := anybody.CoreV1().ConfigMaps(v1alpha1.SystemNamespace).Get(t.Context(), v1alpha1.InfoConfigMap, metav1.GetOptions{})
+	if err != nil || info.Data[v1alpha1.InfoURL] != "https://sirrat.example" {
+		t.Errorf("the address of the HTTP API: %+v, %v", info, err)
+	}
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("ended with %v", err)
@@ -94,6 +104,17 @@ func TestUserKubeconfig(t *testing.T) {
 	cmd.SetArgs([]string{"user", "kubeconfig", "system:masters", "--data-dir", env.DataDir})
 	if err := cmd.Execute(); err == nil {
 		t.Error("a system user was handed out")
+	}
+}
+
+func TestPublicURL(t *testing.T) {
+	for text, good := range map[string]bool{
+		"": true, "https://sirrat.dynors.com": true, "http://10.0.0.1:8080/sirrat": true,
+		"sirrat.dynors.com": false, "ftp://x": false, "https://": false, "https://user:secret@x": false, "https://x?y": false, "https://x#y": false,
+	} {
+		if err := checkPublicURL(text); (err == nil) != good {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
 

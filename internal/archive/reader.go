@@ -11,7 +11,7 @@ import (
 	"os"
 )
 
-// ErrReadOnly: the archive was opened to be read.
+// ErrReadOnly says that the archive was opened to be read.
 var ErrReadOnly = errors.New("the archive was opened to be read only")
 
 // Reader is a Directory of which another process may have the lock, to be read only: Put and Append fail with ErrReadOnly.

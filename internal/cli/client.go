@@ -52,6 +52,7 @@ func newMapper() meta.RESTMapper {
 	add(corev1.SchemeGroupVersion, "Namespace", "namespaces", meta.RESTScopeRoot)
 	add(corev1.SchemeGroupVersion, "ConfigMap", "configmaps", meta.RESTScopeNamespace)
 	add(corev1.SchemeGroupVersion, "Secret", "secrets", meta.RESTScopeNamespace)
+	add(corev1.SchemeGroupVersion, "ConfigMap", "configmaps", meta.RESTScopeNamespace)
 	add(coordinationv1.SchemeGroupVersion, "Lease", "leases", meta.RESTScopeNamespace)
 	add(authenticationv1.SchemeGroupVersion, "SelfSubjectReview", "selfsubjectreviews", meta.RESTScopeRoot)
 	return mapper

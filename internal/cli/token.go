@@ -26,19 +26,24 @@ func (s *session) tokenCommand() *cobra.Command {
 }
 
 func (s *session) tokenCreateCommand() *cobra.Command {
-	var name string
+	var name, scope string
 	var life time.Duration
-	cmd := s.command("create PROJECT [--name NAME] [--expires DURATION]", "token.create")
+	cmd := s.command("create PROJECT [--name NAME] [--expires DURATION] [--scope audit]", "token.create")
 	cmd.Args = s.args(1, 1)
 	cmd.ValidArgsFunction = s.completion("kind.project")
 	cmd.Flags().StringVar(&name, "name", "ci", s.T("flag.token-name"))
 	cmd.Flags().DurationVar(&life, "expires", defaultTokenLife, s.T("flag.token-expires"))
+	cmd.Flags().StringVar(&scope, "scope", "", s.T("flag.token-scope"))
+	must(cmd.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{string(apitoken.ScopeAudit)}, cobra.ShellCompDirectiveNoFileComp)))
 	output := s.outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if life < 0 {
+		switch {
+		case life < 0:
 			return s.usage(cmd, s.T("error.negative-duration", "--expires"))
+		case scope != string(apitoken.ScopePipeline) && scope != string(apitoken.ScopeAudit):
+			return s.usage(cmd, s.T("error.token-scope", scope))
 		}
-		return s.createToken(cmd.Context(), args[0], name, life, *output)
+		return s.createToken(cmd.Context(), args[0], apitoken.Scope(scope), name, life, *output)
 	}
 	return cmd
 }
@@ -49,7 +54,7 @@ type newToken struct {
 	Token         string `json:"token"`
 }
 
-func (s *session) createToken(ctx context.Context, project, name string, life time.Duration, f format) error {
+func (s *session) createToken(ctx context.Context, project string, scope apitoken.Scope, name string, life time.Duration, f format) error {
 	c, err := s.client()
 	if err != nil {
 		return err
@@ -58,7 +63,7 @@ func (s *session) createToken(ctx context.Context, project, name string, life ti
 	if life > 0 {
 		expires = s.Now().Add(life)
 	}
-	plaintext, secret, err := apitoken.New(project, name, expires)
+	plaintext, secret, err := apitoken.NewScoped(project, scope, name, expires)
 	if err != nil {
 		return err
 	}
@@ -74,6 +79,10 @@ func (s *session) createToken(ctx context.Context, project, name string, life ti
 	}
 	if err := s.print(plaintext + "\n"); err != nil {
 		return err
+	}
+	if scope == apitoken.ScopeAudit {
+		s.say("token.created-audit", row.ID, project)
+		return nil
 	}
 	if expires.IsZero() {
 		s.say("token.created-forever", row.ID, project)
@@ -128,6 +137,7 @@ func tokenRow(secret *corev1.Secret) view.TokenRow {
 	row := view.TokenRow{
 		ID:          secret.Name[min(len(secret.Name), len(apitoken.SecretName(""))):],
 		Description: string(secret.Data[apitoken.DataName]),
+		Scope:       string(secret.Data[apitoken.DataScope]),
 		Created:     secret.CreationTimestamp.Time,
 	}
 	if t, err := time.Parse(time.RFC3339, string(secret.Data[apitoken.DataExpires])); err == nil {

@@ -47,12 +47,14 @@ func TestMain(m *testing.M) {
 	cptest.Main(m,
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
 		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
-		func(_ context.Context, e *cptest.Env) error {
-			var err error
+		func(_ context.Context, e *cptest.Env) (err error) {
 			running, err = controllertest.Start(ctx, e, controllertest.Options{})
 			return err
 		})
 }
+
+// running are the controllers of this process.
+var running *controllertest.Running
 
 // People of the tests.
 const (

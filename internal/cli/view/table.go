@@ -141,6 +141,8 @@ func PVs(list []v1alpha1.PV, wide bool, s Screen) string {
 type TokenRow struct {
 	ID          string `json:"id"`
 	Description string `json:"description,omitempty"`
+	// Scope is empty for pipelines.
+	Scope string `json:"scope,omitempty"`
 	// Created and Expires are zero when unknown.
 	Created time.Time `json:"created,omitzero"`
 	Expires time.Time `json:"expires,omitzero"`
@@ -158,7 +160,7 @@ func Tokens(tokens []TokenRow, s Screen) string {
 		default:
 			expires = s.until(t.Expires)
 		}
-		rows = append(rows, []string{t.ID, t.Description, s.age(t.Created), expires})
+		rows = append(rows, []string{t.ID, t.Description, t.Scope, s.age(t.Created), expires})
 	}
-	return Table([]lang.ID{"table.id", "table.token-name", "table.age", "table.expires"}, rows, s)
+	return Table([]lang.ID{"table.id", "table.token-name", "table.scope", "table.age", "table.expires"}, rows, s)
 }
