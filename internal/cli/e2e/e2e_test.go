@@ -53,9 +53,6 @@ func TestMain(m *testing.M) {
 		})
 }
 
-// running are the controllers of this process.
-var running *controllertest.Running
-
 // People of the tests.
 const (
 	admin    = "root@dynors.com"
