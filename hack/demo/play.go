@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,7 +56,7 @@ const (
 func (d *demo) play(ctx context.Context) error {
 	d.bridge = newBridge()
 	for _, part := range []func(context.Context) error{
-		d.prepare, d.judgeByCI, d.crossToDynors, d.crossToClient, d.crossToProduction, d.refuseFailingTests, d.rollBack, d.figures,
+		d.prepare, d.judgeByCI, d.crossToDynors, d.crossToClient, d.crossToProduction, d.refuseFailingTests, d.rollBack, d.prove, d.figures,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -228,6 +230,57 @@ func (d *demo) rollBack(ctx context.Context) error {
 			return d.serves(ctx, good, "production")
 		}},
 	)
+}
+
+// prove hands the journal over and verifies it without SIRRAT.
+func (d *demo) prove(ctx context.Context) error {
+	return d.tell(ctx, "Years later: the proof",
+		step{"the team was told of everything by mail", d.told},
+		step{"the CTO exports the journal (kubectl sirrat audit export)", func(ctx context.Context) (string, error) {
+			out, err := d.sirrat(ctx, cto, "audit", "export", d.path("audit"), "-n", project)
+			return lastLine(out), err
+		}},
+		step{"it verifies offline (kubectl sirrat audit verify)", func(ctx context.Context) (string, error) {
+			out, err := d.sirrat(ctx, cto, "audit", "verify", d.path("audit"))
+			return lastLine(out), err
+		}},
+		step{"one flipped byte is found and named", func(ctx context.Context) (string, error) {
+			file := filepath.Join(d.path("audit"), "journal.jsonl")
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return "", err
+			}
+			text[len(text)/2] ^= 1
+			if err := os.WriteFile(file, text, 0o600); err != nil {
+				return "", err
+			}
+			_, err = d.sirrat(ctx, cto, "audit", "verify", d.path("audit"))
+			var refused *commandError
+			if !errors.As(err, &refused) {
+				return "", fmt.Errorf("expected a refusal of the altered journal, got: %w", err)
+			}
+			return lastLine(refused.stderr), nil
+		}},
+	)
+}
+
+// told waits until the team has mail of what happened in production.
+func (d *demo) told(ctx context.Context) (string, error) {
+	var subjects []string
+	err := await(ctx, startTimeout, "a mail to the team that production runs "+good.short(), func(context.Context) (string, bool, error) {
+		subjects = nil
+		for _, l := range d.mail.all() {
+			if l.to == team {
+				subjects = append(subjects, l.subject)
+			}
+		}
+		deployed := slices.ContainsFunc(subjects, func(s string) bool { return strings.Contains(s, "production") && strings.Contains(s, good.short()) })
+		return strings.Join(subjects, "; "), deployed, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d mails, the first: %s", len(subjects), subjects[0]), nil
 }
 
 // push builds a commit's image and uploads it under a tag.

@@ -45,6 +45,7 @@ const (
 	qa        = "qa@dynors.com"
 	cto       = "cto@dynors.com"
 	signatory = "recette@client.example"
+	team      = "team@dynors.com"
 )
 
 // environment is one place of the bridge, as bridge.yaml wants it.
