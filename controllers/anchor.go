@@ -4,15 +4,12 @@ package controllers
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -48,17 +45,7 @@ func (a Anchor) Load(ctx context.Context, projectUID string) (seq int64, hash st
 
 // Store implements journal.Anchor.
 func (a Anchor) Store(ctx context.Context, projectUID string, seq int64, hash string) error {
-	text, err := json.Marshal(map[string]any{"data": map[string]string{projectUID: fmt.Sprintf("%d %s", seq, hash)}})
-	if err != nil {
-		return err
-	}
-	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.SystemNamespace, Name: journalHeads}}
-	err = a.Client.Patch(ctx, cm.DeepCopy(), client.RawPatch(types.MergePatchType, text))
-	if apierrors.IsNotFound(err) {
-		if err = ignoreExists(a.Client.Create(ctx, cm.DeepCopy())); err == nil {
-			err = a.Client.Patch(ctx, cm, client.RawPatch(types.MergePatchType, text))
-		}
-	}
+	err := patchSystemMap(ctx, a.Client, journalHeads, projectUID, fmt.Sprintf("%d %s", seq, hash))
 	if err != nil {
 		log.FromContext(ctx).Info("the head of a journal could not be stored, it will be tried again", "project", projectUID, "cause", err.Error())
 	}

@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
 		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
 		func(_ context.Context, e *cptest.Env) (err error) {
-			running, err = controllertest.Start(ctx, e, nil)
+			running, err = controllertest.Start(ctx, e, controllertest.Options{})
 			return err
 		})
 }

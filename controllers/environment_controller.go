@@ -421,7 +421,7 @@ func (r *environmentReconciler) summarise(s *environmentState, problem error) {
 func (r *environmentReconciler) hold(s *environmentState) {
 	st := &s.env.Status
 	before := st.Hold
-	st.Hold = holdOn(*s.env, s.releases)
+	st.Hold = holdOn(*s.env, s.releases, nil)
 	if st.Hold == nil {
 		setCondition(&st.Conditions, s.env.Generation, v1alpha1.ConditionHeld, false, v1alpha1.ReasonNotHeld, "")
 		return

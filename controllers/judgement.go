@@ -88,7 +88,11 @@ func judgeGates(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set) time.T
 			way[i].Input.Environments[e.Name] = e
 		}
 	}
-	st.Earliest = gate.Forecast(way, s.now)
+	var look time.Time
+	st.Earliest, look = gate.Forecast(way, s.now)
+	if !look.IsZero() && (recheck.IsZero() || look.Before(recheck)) {
+		recheck = look
+	}
 	return recheck
 }
 
@@ -203,6 +207,13 @@ func observe(s snapshot, env v1alpha1.Environment, e v1alpha1.ReleaseEnvironment
 	return rollout.Summarise(s.hosts[env.Name], observed)
 }
 
+// waitsForPipeline is what there is to say where no agent deploys.
+const waitsForPipeline = "waits for the pipeline to deploy and report"
+
+func isExternal(bridge []v1alpha1.Environment, name string) bool {
+	return slices.ContainsFunc(bridge, func(e v1alpha1.Environment) bool { return e.Name == name && e.Spec.Hosts == nil })
+}
+
 func observeReport(e v1alpha1.ReleaseEnvironment, report v1alpha1.CIResult) rollout.State {
 	switch report.Spec.Status {
 	case v1alpha1.StatusDeployed:
@@ -216,7 +227,7 @@ func observeReport(e v1alpha1.ReleaseEnvironment, report v1alpha1.CIResult) roll
 	case v1alpha1.StatusRolledBack:
 		return rollout.State{Phase: v1alpha1.PhaseRolledBack, Message: "the pipeline reports: rolled back"}
 	}
-	return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: "waits for the pipeline to deploy and report"}
+	return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: waitsForPipeline}
 }
 
 func observedRollout(r v1alpha1.Rollout) rollout.Observed {
@@ -276,6 +287,9 @@ func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, in gate.Input, g v1alpha1
 		fresh := v1alpha1.ReleaseEnvironment{
 			Name: envName, Phase: v1alpha1.PhaseAuthorized, BundleHash: hash, Retry: retry,
 			AuthorizedAt: authorizedAt(s, envName, entry),
+		}
+		if isExternal(s.bridge, envName) { // said at once, so that the next look has nothing to add
+			fresh.Message = waitsForPipeline
 		}
 		st.Environments = putEntry(s.bridge, st.Environments, fresh)
 	case j.Verdict != v1alpha1.VerdictPassed && entry != nil && entry.Phase == v1alpha1.PhaseAuthorized:
@@ -388,14 +402,14 @@ func guardedEnvironment(s snapshot, in *gate.Input, env v1alpha1.Environment) {
 			in.SupersededBy = newerIn(s.release, s.siblings, env.Name)
 		}
 	}
-	if hold := holdOn(env, s.siblings); hold != nil {
+	if hold := holdOn(env, s.siblings, s.release); hold != nil {
 		in.Hold = "release " + hold.Release + " " + hold.Message
 	}
 }
 
 // holdOn is the hold of an environment: the release that was let in last, of these, failed there, and nobody has resumed
-// since.
-func holdOn(env v1alpha1.Environment, releases []v1alpha1.Release) *v1alpha1.Hold {
+// since. The release that is judged, if any, is not among them, so that it may be tried again itself.
+func holdOn(env v1alpha1.Environment, releases []v1alpha1.Release, own *v1alpha1.Release) *v1alpha1.Hold {
 	if keep := env.Spec.Rollout.HoldAfterRollback; keep != nil && !*keep {
 		return nil
 	}
@@ -409,11 +423,19 @@ func holdOn(env v1alpha1.Environment, releases []v1alpha1.Release) *v1alpha1.Hol
 	if entry == nil || entry.Phase != v1alpha1.PhaseRolledBack && entry.Phase != v1alpha1.PhaseFailed {
 		return nil
 	}
-	id := fmt.Sprintf("%s@%s", last.UID, formatMicro(entry.AuthorizedAt))
-	if env.Annotations[v1alpha1.AnnotationResume] == id {
+	if resumed(env, releases, own, entry.AuthorizedAt) {
 		return nil
 	}
-	return &v1alpha1.Hold{ID: id, Release: last.Name, Message: gate.Words(entry.Phase) + ": " + entry.Message}
+	return &v1alpha1.Hold{ID: fmt.Sprintf("%s@%s", last.UID, formatMicro(entry.AuthorizedAt)), Release: last.Name, Message: gate.Words(entry.Phase) + ": " + entry.Message}
+}
+
+// resumed says that somebody lifted the hold by a failure of that time, or that of a release that failed later: who lifted
+// the one does not have to lift the other again when the release that failed later is tried anew or goes away.
+func resumed(env v1alpha1.Environment, releases []v1alpha1.Release, own *v1alpha1.Release, failed metav1.MicroTime) bool {
+	uid, text, _ := strings.Cut(env.Annotations[v1alpha1.AnnotationResume], "@")
+	at, err := time.Parse(metav1.RFC3339Micro, text)
+	known := own != nil && string(own.UID) == uid || slices.ContainsFunc(releases, func(r v1alpha1.Release) bool { return string(r.UID) == uid })
+	return known && err == nil && !at.Before(failed.Time)
 }
 
 // debtsAt are the debts of other releases at gates that guard the environment.
@@ -427,13 +449,14 @@ func debtsAt(s snapshot, environment string) []v1alpha1.Debt {
 	return out
 }
 
-// debts are the gates that were opened in an emergency and not regularised since, by release and gate.
+// debts are the gates that were opened in an emergency and not regularised since, by release and gate: what was said before
+// settles nothing.
 func debts(releases []v1alpha1.Release, gates []v1alpha1.QualityGate) []v1alpha1.Debt {
 	var out []v1alpha1.Debt
 	for _, r := range releases {
 		for _, a := range r.Status.Approvals {
 			if !brokeGlass(a) || slices.ContainsFunc(r.Status.Approvals, func(b v1alpha1.ApprovalRecord) bool {
-				return b.Decision == v1alpha1.DecisionRegularised && b.Gate == a.Gate && b.Stale == ""
+				return b.Decision == v1alpha1.DecisionRegularised && b.Gate == a.Gate && b.Stale == "" && !b.Time.Before(&a.Time)
 			}) {
 				continue
 			}
@@ -507,20 +530,25 @@ func newestPV(s snapshot, st v1alpha1.ReleaseStatus, g v1alpha1.QualityGate) *ga
 	return out
 }
 
-// newerIn names a sibling that is newer and was let into the environment without failing there.
+// newerIn names the newest of the siblings that are newer and were let into the environment without failing there.
 func newerIn(r *v1alpha1.Release, siblings []v1alpha1.Release, environment string) string {
-	for _, o := range siblings {
-		if !o.CreationTimestamp.After(r.CreationTimestamp.Time) {
+	var newest *v1alpha1.Release
+	for i := range siblings {
+		o := &siblings[i]
+		if !o.CreationTimestamp.After(r.CreationTimestamp.Time) || newest != nil && !newerRelease(o, newest) {
 			continue
 		}
 		if e := findEntry(o.Status.Environments, environment); e != nil {
 			switch e.Phase {
 			case v1alpha1.PhaseAuthorized, v1alpha1.PhaseDeploying, v1alpha1.PhaseHealthy, v1alpha1.PhaseUnhealthy, v1alpha1.PhaseSuperseded:
-				return o.Name
+				newest = o
 			}
 		}
 	}
-	return ""
+	if newest == nil {
+		return ""
+	}
+	return newest.Name
 }
 
 // Why a record does not count.
@@ -558,7 +586,7 @@ func recordApprovals(s snapshot, bundle *v1alpha1.Bundle) []v1alpha1.ApprovalRec
 				}
 			}
 			if rec.Stale == "" {
-				rec.Stale = staleness(s, rec, g, hash)
+				rec.Stale = staleness(s, rec, g, hash, given)
 			}
 			out = append(out, rec)
 		}
@@ -583,7 +611,8 @@ func lasting(records, given []v1alpha1.ApprovalRecord, gateName string) []v1alph
 	return out
 }
 
-func staleness(s snapshot, rec v1alpha1.ApprovalRecord, g v1alpha1.QualityGate, hash string) string {
+// staleness says why a record no longer counts; given are the annotations of its gate.
+func staleness(s snapshot, rec v1alpha1.ApprovalRecord, g v1alpha1.QualityGate, hash string, given []v1alpha1.ApprovalRecord) string {
 	switch {
 	case rec.Decision == v1alpha1.DecisionRejected:
 		return ""
@@ -609,6 +638,11 @@ func staleness(s snapshot, rec v1alpha1.ApprovalRecord, g v1alpha1.QualityGate, 
 	}
 	for _, a := range s.release.Status.Approvals {
 		if a.Decision == v1alpha1.DecisionRejected && a.Gate == g.Name && !a.Time.Before(&rec.Time) {
+			return staleRejected
+		}
+	}
+	for _, a := range given { // seen for the first time now
+		if a.Decision == v1alpha1.DecisionRejected && findApproval(s.release.Status.Approvals, a) == nil {
 			return staleRejected
 		}
 	}
@@ -705,7 +739,7 @@ func summariseRelease(s snapshot, st v1alpha1.ReleaseStatus) releaseState {
 	for _, v := range st.Gates {
 		e := findEntry(st.Environments, v.Environment)
 		switch {
-		case e != nil && e.Phase == v1alpha1.PhaseReturned:
+		case e != nil && e.Phase == v1alpha1.PhaseReturned && takenBack(s, st, *e):
 			return returnedState(s, st, v, *e)
 		case e != nil && (e.Phase == v1alpha1.PhaseRolledBack || e.Phase == v1alpha1.PhaseFailed) && v.Verdict == v1alpha1.VerdictRefused:
 			return releaseState{reason: v1alpha1.ReasonRolledBack, next: v.Message, stalled: true,
@@ -719,6 +753,11 @@ func summariseRelease(s snapshot, st v1alpha1.ReleaseStatus) releaseState {
 		}
 	}
 	return releaseState{reason: v1alpha1.ReasonCrossing, next: "every gate passed", reconciling: true}
+}
+
+// takenBack says that what took a release back still stands. A rejection that was lifted leaves it waiting at the gate.
+func takenBack(s snapshot, st v1alpha1.ReleaseStatus, e v1alpha1.ReleaseEnvironment) bool {
+	return rejection(s.gates, st.Approvals, e.Name) != nil || refusal(s.pvs, e) != nil
 }
 
 // development is where a release is back when it takes a new commit.

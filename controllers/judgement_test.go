@@ -373,44 +373,132 @@ func TestNewerReleaseTakesDev(t *testing.T) {
 	}
 }
 
-// Judging again without any change changes nothing, whatever happened before: a steady system writes nothing. And the
-// invariant: an environment is never authorised without every criterion of its gate.
+// Judging again without any change changes nothing, whatever happened before: a steady system writes nothing, and time
+// alone changes nothing before the next look. And the invariant: an environment is never authorised without every
+// criterion of its gate.
 func TestJudgementIsIdempotentAndSafe(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld()
-		phases := []string{v1alpha1.RolloutPulling, v1alpha1.RolloutHealthy, v1alpha1.RolloutUnhealthy, v1alpha1.RolloutRolledBack, v1alpha1.RolloutFailed}
-		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
+		w.complicate(rt)
+		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
 			before := w.s.release.Status.DeepCopy()
-			switch rapid.IntRange(0, 8).Draw(rt, "step") {
-			case 0:
-				w.result(rapid.SampledFrom([]string{"tests", "scan"}).Draw(rt, "type"), rapid.SampledFrom([]string{"passed", "passed", "failed"}).Draw(rt, "status"), 85)
-			case 1:
-				w.s.release.Annotations[v1alpha1.ApprovalPrefix+rapid.SampledFrom([]string{"qa", "client", "production"}).Draw(rt, "gate")] =
-					rapid.SampledFrom([]string{"qa@dynors.com", "dev@dynors.com", ""}).Draw(rt, "user")
-			case 2, 3:
-				for _, e := range w.s.release.Status.Environments {
-					if e.Phase == v1alpha1.PhaseAuthorized || e.Phase == v1alpha1.PhaseDeploying || e.Phase == v1alpha1.PhaseHealthy {
-						w.deploy(rt, e.Name, rapid.SampledFrom(phases).Draw(rt, "phase"))
-					}
-				}
-			case 4, 5:
-				w.s.now = w.s.now.Add(time.Duration(rapid.Int64Range(0, int64(10*day)).Draw(rt, "time")))
-			case 6:
-				if e := findEntry(w.s.release.Status.Environments, "rmoa-client"); e != nil && e.Phase == v1alpha1.PhaseHealthy {
-					w.openPV(rapid.SampledFrom([]v1alpha1.PVDecision{"", v1alpha1.PVAccepted, v1alpha1.PVRefused}).Draw(rt, "decision"))
-				}
-			case 7:
-				w.freeze(rapid.SampledFrom([]string{"v1", "v2"}).Draw(rt, "bundle"))
-			case 8:
-				w.s.guard.ok = rapid.Bool().Draw(rt, "guarded")
-			}
+			w.step(rt)
 			st := w.judge()
 			if again := w.judge(); !sameStatus(st, again) {
 				rt.Fatalf("judging again changed the status:\n%s", cmp.Diff(st, again))
 			}
 			checkAuthorized(rt, w, before, st)
+			w.checkSteady(rt)
 		}
 	})
+}
+
+// checkSteady judges once more, some time before the next look.
+func (w *world) checkSteady(t *rapid.T) {
+	if !w.recheck.IsZero() && !w.recheck.After(w.s.now) {
+		t.Fatalf("the next look is at %s, now is %s", w.recheck, w.s.now)
+	}
+	span := 100 * day
+	if !w.recheck.IsZero() {
+		span = w.recheck.Sub(w.s.now) - 1
+	}
+	later := w.s
+	later.now = w.s.now.Add(time.Duration(rapid.Int64Range(0, int64(span)).Draw(t, "before the next look")))
+	if st, _ := judgeRelease(later, w.bundle); !sameStatus(w.s.release.Status, st) {
+		t.Fatalf("at %s, %s after the last look and before the next at %s:\n%s", later.now, later.now.Sub(w.s.now), w.recheck, cmp.Diff(w.s.release.Status, st))
+	}
+}
+
+// complicate adds to the bridge what the seed's does not have.
+func (w *world) complicate(t *rapid.T) {
+	add := func(gate int, c v1alpha1.Criterion) {
+		if rapid.Bool().Draw(t, c.Name) {
+			w.s.gates[gate].Spec.Criteria = append(slices.Clone(w.s.gates[gate].Spec.Criteria), c)
+		}
+	}
+	office := &v1alpha1.Window{TimeZone: "Europe/Paris", Countries: []string{"fr"},
+		Allow: []v1alpha1.Period{{RRule: "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH", Start: "09:00", Duration: metav1.Duration{Duration: 8 * time.Hour}}}}
+	add(0, v1alpha1.Criterion{Name: "fresh", Freshness: &v1alpha1.FreshnessCriterion{MaxAge: metav1.Duration{Duration: 2 * day}}})
+	add(0, v1alpha1.Criterion{Name: "counted", Result: &v1alpha1.ResultCriterion{Type: "tests", MaxSkipped: ptr(int32(3))}})
+	add(1, v1alpha1.Criterion{Name: "window", Window: office})
+	add(2, v1alpha1.Criterion{Name: "expression", CEL: &v1alpha1.CELCriterion{Expression: "release.works >= 30"}})
+	add(3, v1alpha1.Criterion{Name: "fresh", Freshness: &v1alpha1.FreshnessCriterion{MaxAge: metav1.Duration{Duration: 20 * day}, Types: []string{"scan"}}})
+	add(3, v1alpha1.Criterion{Name: "long", Soak: soak("rmoa-dynors", day, 9*day)})
+	for i := range w.s.bridge {
+		w.s.bridge[i].Spec.Supersede = rapid.SampledFrom([]string{"", v1alpha1.SupersedeAlways, v1alpha1.SupersedeNever}).Draw(t, "supersede")
+		if rapid.IntRange(0, 3).Draw(t, "windowed") == 0 {
+			w.s.bridge[i].Spec.Window = office
+		}
+	}
+}
+
+// step lets one thing happen.
+func (w *world) step(t *rapid.T) {
+	phases := []string{v1alpha1.RolloutPulling, v1alpha1.RolloutHealthy, v1alpha1.RolloutHealthy, v1alpha1.RolloutUnhealthy, v1alpha1.RolloutRolledBack, v1alpha1.RolloutFailed}
+	gates := rapid.SampledFrom([]string{"ci", "qa", "client", "production"})
+	users := rapid.SampledFrom([]string{"qa@dynors.com", "dev@dynors.com"})
+	annotations := w.s.release.Annotations
+	switch rapid.IntRange(0, 15).Draw(t, "step") {
+	case 0, 1:
+		w.result(rapid.SampledFrom([]string{"tests", "scan"}).Draw(t, "type"), rapid.SampledFrom([]string{"passed", "passed", "passed", "failed"}).Draw(t, "status"), 85)
+		spec := &w.s.results[len(w.s.results)-1].Spec
+		spec.Pipeline, spec.Job = fmt.Sprint(len(w.s.results)/3), rapid.SampledFrom([]string{"", "e2e"}).Draw(t, "job")
+		spec.Digest = rapid.SampledFrom([]string{"", "sha256:1", "sha256:2"}).Draw(t, "digest")
+		if spec.Type == "tests" && rapid.Bool().Draw(t, "counts") {
+			spec.Tests = &v1alpha1.TestCounts{Total: 20, Passed: 15, Skipped: rapid.Int32Range(0, 5).Draw(t, "skipped")}
+		}
+	case 2:
+		annotations[v1alpha1.ApprovalPrefix+gates.Draw(t, "gate")] = rapid.SampledFrom([]string{"qa@dynors.com", "qa@dynors.com", "dev@dynors.com", ""}).Draw(t, "user")
+	case 3, 4:
+		for _, e := range w.s.release.Status.Environments {
+			if e.Phase == v1alpha1.PhaseAuthorized || e.Phase == v1alpha1.PhaseDeploying || e.Phase == v1alpha1.PhaseHealthy {
+				if findEntry(w.s.release.Status.Environments, e.Name) != nil { // what happened before it may have withdrawn it
+					w.deploy(t, e.Name, rapid.SampledFrom(phases).Draw(t, "phase"))
+				}
+			}
+		}
+	case 5, 6:
+		w.s.now = w.s.now.Add(time.Duration(rapid.Int64Range(0, int64(10*day)).Draw(t, "time")))
+	case 7:
+		if w.recheck.After(w.s.now) {
+			w.s.now = w.recheck
+		}
+	case 8:
+		if e := findEntry(w.s.release.Status.Environments, "rmoa-client"); e != nil && e.Phase == v1alpha1.PhaseHealthy {
+			w.openPV(rapid.SampledFrom([]v1alpha1.PVDecision{"", v1alpha1.PVAccepted, v1alpha1.PVRefused}).Draw(t, "decision"))
+		}
+	case 9:
+		w.freeze(rapid.SampledFrom([]string{"v1", "v2"}).Draw(t, "bundle"))
+	case 10:
+		w.s.guard.ok = rapid.Bool().Draw(t, "guarded")
+	case 11:
+		prefix := rapid.SampledFrom([]string{v1alpha1.RejectionPrefix, v1alpha1.BreakGlassPrefix, v1alpha1.RegularisationPrefix}).Draw(t, "what")
+		annotations[prefix+gates.Draw(t, "gate")] = users.Draw(t, "user") + ": " + rapid.SampledFrom([]string{"bugs", "fire"}).Draw(t, "reason")
+	case 12:
+		prefix := rapid.SampledFrom([]string{v1alpha1.RejectionPrefix, v1alpha1.BreakGlassPrefix, v1alpha1.RegularisationPrefix, v1alpha1.ApprovalPrefix}).Draw(t, "what")
+		delete(annotations, prefix+gates.Draw(t, "gate"))
+	case 13:
+		w.sibling(rapid.SampledFrom([]string{"dev", "rmoa-client", "production"}).Draw(t, "environment"),
+			rapid.SampledFrom([]string{v1alpha1.PhaseHealthy, v1alpha1.PhaseRolledBack}).Draw(t, "phase"), rapid.SampledFrom([]time.Duration{-time.Hour, time.Hour}).Draw(t, "newer"))
+	case 14:
+		p := v1alpha1.PV{}
+		p.Name = fmt.Sprint("other", len(w.s.otherPVs))
+		p.Status.Reservations = []v1alpha1.Reservation{{Text: "slow", Owner: "Dynors", Deadline: w.s.now.Add(time.Duration(rapid.IntRange(-2, 20).Draw(t, "days")) * day).Format(time.DateOnly)}}
+		w.s.otherPVs = append(w.s.otherPVs, p)
+	case 15:
+		annotations[v1alpha1.AnnotationRetry] = fmt.Sprintf("%s@%d", rapid.SampledFrom([]string{"dev", "production"}).Draw(t, "environment"), w.s.now.Unix())
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// sibling is another release of the project, created so long after this one, which was let into an environment just now.
+func (w *world) sibling(env, phase string, newer time.Duration) *v1alpha1.Release {
+	o := w.newRelease(fmt.Sprintf("bbbbbb%d", len(w.s.siblings)))
+	o.CreationTimestamp = metav1.NewTime(w.s.release.CreationTimestamp.Add(newer))
+	o.Status.Environments = []v1alpha1.ReleaseEnvironment{{Name: env, Phase: phase, Message: "port in use", AuthorizedAt: metav1.NewMicroTime(w.s.now)}}
+	w.s.siblings = append(w.s.siblings, *o)
+	return &w.s.siblings[len(w.s.siblings)-1]
 }
 
 // checkAuthorized fails if an environment was newly authorised although its gate did not pass for exactly this bundle.
@@ -505,6 +593,328 @@ func TestTagTemplates(t *testing.T) {
 			t.Errorf("%s: accepted as %v", text, got)
 		case want != "" && (err != nil || got[0] != want):
 			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+}
+
+// pushed brings a release up to the gate of dev.
+func (w *world) pushed() *world {
+	w.result(v1alpha1.TypeTests, v1alpha1.StatusPassed, 85)
+	w.result(v1alpha1.TypeScan, v1alpha1.StatusPassed, 0)
+	return w
+}
+
+func (w *world) entry(env string) *v1alpha1.ReleaseEnvironment {
+	return findEntry(w.s.release.Status.Environments, env)
+}
+
+func (w *world) annotate(prefix, gate, value string) v1alpha1.ReleaseStatus {
+	w.s.release.Annotations[prefix+gate] = value
+	return w.judge()
+}
+
+func TestWorseResultsWithdrawWhatIsNotDeployedYet(t *testing.T) {
+	w := newWorld().pushed()
+	if w.judge(); w.entry("dev") == nil {
+		t.Fatal(w.s.release.Status.Next)
+	}
+	w.result(v1alpha1.TypeTests, v1alpha1.StatusFailed, 85)
+	st := w.judge()
+	want := &v1alpha1.Returned{To: "development", Gate: "ci", By: "CI", Reason: "tests failed"}
+	if diff := cmp.Diff(want, st.Returned); diff != "" || w.entry("dev") != nil {
+		t.Errorf("dev %+v %s", w.entry("dev"), diff)
+	}
+}
+
+func TestResultsOnOtherImagesDoNotCount(t *testing.T) {
+	w := newWorld()
+	w.result(v1alpha1.TypeTests, v1alpha1.StatusPassed, 85)
+	w.result(v1alpha1.TypeScan, v1alpha1.StatusPassed, 0)
+	w.s.results[1].Spec.Digest = "sha256:2"
+	if st := w.judge(); w.entry("dev") != nil || slices.Contains(st.Evidence, w.s.results[1].Name) {
+		t.Errorf("a scan of another image opened dev: %v", st.Evidence)
+	}
+	w.s.results[1].Spec.Digest = "sha256:1"
+	if w.judge(); w.entry("dev") == nil {
+		t.Error(w.s.release.Status.Next)
+	}
+}
+
+func TestRejectionAfterTheDeploymentTakesBack(t *testing.T) {
+	w := newWorld()
+	w.toClient(t)
+	w.pass(time.Hour)
+	st := w.annotate(v1alpha1.RejectionPrefix, "client", "cto@dynors.com: the demo data is real")
+	want := &v1alpha1.Returned{To: "development", Gate: "client", By: "cto@dynors.com", Reason: "the demo data is real"}
+	if diff := cmp.Diff(want, st.Returned); diff != "" || w.entry("rmoa-client").Phase != v1alpha1.PhaseReturned || ready(st) != v1alpha1.ReasonRejected || st.Reached != "rmoa-dynors" {
+		t.Fatalf("%s, reached %s, %+v %s", ready(st), st.Reached, w.entry("rmoa-client"), diff)
+	}
+	w.pass(time.Hour)
+	delete(w.s.release.Annotations, v1alpha1.RejectionPrefix+"client")
+	st = w.judge()
+	if w.entry("rmoa-client").Phase != v1alpha1.PhaseReturned || st.Returned != nil || ready(st) != v1alpha1.ReasonWaiting || !strings.Contains(st.Next, "approve") {
+		t.Fatalf("lifted: %s in rmoa-client, %s: %s, returned %+v", w.entry("rmoa-client").Phase, ready(st), st.Next, st.Returned)
+	}
+	delete(w.s.release.Annotations, v1alpha1.ApprovalPrefix+"client")
+	w.pass(time.Hour)
+	w.approve("client", "qa@dynors.com")
+	if e := w.entry("rmoa-client"); e.Phase != v1alpha1.PhaseAuthorized {
+		t.Errorf("approved again: %+v: %s", e, w.s.release.Status.Next)
+	}
+}
+
+func TestReturnedByTheClient(t *testing.T) {
+	w := newWorld()
+	w.toClient(t)
+	w.openPV(v1alpha1.PVRefused)
+	w.s.pvs[0].Status.SignedBy = "Mme Martin"
+	want := &v1alpha1.Returned{To: "rmoa-dynors", Gate: "client", By: "Mme Martin", Reason: "the invoice total is wrong"}
+	if diff := cmp.Diff(want, w.judge().Returned); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestHoldAfterRollback(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		play  func(w *world)
+		opens bool
+	}{
+		{"another release failed", func(w *world) { w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour) }, false},
+		{"in another environment", func(w *world) { w.sibling("production", v1alpha1.PhaseRolledBack, -time.Hour) }, true},
+		{"another one came after it", func(w *world) {
+			w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour)
+			w.s.now = w.s.now.Add(time.Minute)
+			w.sibling("dev", v1alpha1.PhaseHealthy, -time.Hour)
+		}, true},
+		{"holds are off", func(w *world) {
+			w.sibling("dev", v1alpha1.PhaseFailed, -time.Hour)
+			w.s.bridge[0].Spec.Rollout.HoldAfterRollback = ptr(false)
+		}, true},
+		{"resumed", func(w *world) {
+			o := w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour)
+			w.s.bridge[0].Annotations = map[string]string{v1alpha1.AnnotationResume: holdOn(w.s.bridge[0], w.s.siblings, nil).ID}
+			o.Status.Environments[0].Message = "said otherwise since"
+		}, true},
+		{"resumed after an earlier failure", func(w *world) {
+			w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour)
+			w.s.bridge[0].Annotations = map[string]string{v1alpha1.AnnotationResume: holdOn(w.s.bridge[0], w.s.siblings, nil).ID}
+			w.s.now = w.s.now.Add(time.Minute)
+			w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour)
+		}, false},
+		{"resumed with an id that is none", func(w *world) {
+			w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour)
+			w.s.bridge[0].Annotations = map[string]string{v1alpha1.AnnotationResume: "nobody@2099-01-01T00:00:00.000000Z"}
+		}, false},
+		{"at a Manual gate", func(w *world) {
+			w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour)
+			w.s.gates[0].Spec.Mode = v1alpha1.ModeManual
+		}, true},
+		{"a release that failed later was resumed, and is tried again itself", func(w *world) {
+			w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour)
+			let := metav1.NewMicroTime(w.s.now.Add(time.Minute))
+			w.s.release.Status.Environments = []v1alpha1.ReleaseEnvironment{{Name: "dev", Phase: v1alpha1.PhaseRolledBack, BundleHash: "sha256:devv1", AuthorizedAt: let}}
+			w.s.bridge[0].Annotations = map[string]string{v1alpha1.AnnotationResume: string(w.s.release.UID) + "@" + formatMicro(let)}
+			w.s.release.Annotations[v1alpha1.AnnotationRetry] = "dev@1"
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld().pushed()
+			c.play(w)
+			st := w.judge()
+			if e := w.entry("dev"); (e != nil && e.Phase == v1alpha1.PhaseAuthorized) != c.opens {
+				t.Errorf("dev %+v: %s", e, st.Next)
+			}
+			if !c.opens && !strings.Contains(st.Next, "kubectl sirrat resume dev") {
+				t.Errorf("it does not say how to go on: %s", st.Next)
+			}
+		})
+	}
+}
+
+func TestBreakGlassIsLoudAndOwed(t *testing.T) {
+	const cto, qa = "cto@dynors.com", "qa@dynors.com"
+	w := newWorld()
+	w.toClient(t)
+	before := w.s.release.Status.Karma
+	st := w.annotate(v1alpha1.BreakGlassPrefix, "production", cto+": the site is down")
+	if w.entry("production") == nil || st.Karma != before-20 || findCondition(st.Conditions, v1alpha1.ConditionDebt).Status != metav1.ConditionTrue {
+		t.Fatalf("karma %d of %d, production %+v: %s", st.Karma, before, w.entry("production"), st.Next)
+	}
+	// owes says whether the next release is stopped, at the gates of that environment and at no other.
+	owes := func() bool {
+		t.Helper()
+		next := newWorld().pushed()
+		next.s.siblings = []v1alpha1.Release{*w.s.release.DeepCopy()}
+		next.s.siblings[0].Name, next.s.siblings[0].UID = "aaaaaaa", "uid-aaaaaaa"
+		next.s.siblings[0].CreationTimestamp = metav1.NewTime(next.s.now.Add(-day))
+		owed := false
+		for _, g := range next.judge().Gates {
+			stopped := strings.Contains(g.Message, "opened in an emergency for release aaaaaaa by "+cto)
+			if stopped && g.Name != "production" {
+				t.Errorf("gate %s is stopped by a debt at production", g.Name)
+			}
+			owed = owed || stopped
+		}
+		return owed
+	}
+	step := func(what string, want bool) {
+		t.Helper()
+		w.pass(time.Minute)
+		if got := owes(); got != want || w.s.release.Status.Karma != before-20 {
+			t.Errorf("%s: owes %v, karma %d", what, got, w.s.release.Status.Karma)
+		}
+	}
+	step("at once", true)
+	w.annotate(v1alpha1.RegularisationPrefix, "production", cto+": I looked again")
+	step("regularised by who did it", true)
+	delete(w.s.release.Annotations, v1alpha1.BreakGlassPrefix+"production")
+	step("withdrawn", true)
+	w.annotate(v1alpha1.RegularisationPrefix, "production", qa+": tested afterwards")
+	step("regularised by another", false)
+	delete(w.s.release.Annotations, v1alpha1.RegularisationPrefix+"production")
+	step("both annotations removed", false)
+	w.pass(time.Minute)
+	w.annotate(v1alpha1.BreakGlassPrefix, "production", cto+": down again")
+	w.pass(time.Minute)
+	if !owes() {
+		t.Error("what was regularised before settles the next break-glass too")
+	}
+}
+
+func TestBreakGlassForgedWhileUnguarded(t *testing.T) {
+	w := newWorld()
+	w.toClient(t)
+	before := w.s.release.Status.Karma
+	w.s.guard = guardState{message: "missing"}
+	w.annotate(v1alpha1.BreakGlassPrefix, "production", "cto@dynors.com: fire")
+	w.s.guard = guardState{ok: true, id: "policy/1"}
+	w.judge()
+	st := w.judge()
+	if w.entry("production") != nil || st.Karma != before || findCondition(st.Conditions, v1alpha1.ConditionDebt).Status != metav1.ConditionFalse {
+		t.Errorf("it counts: karma %d of %d, %s", st.Karma, before, st.Next)
+	}
+}
+
+func TestSupersede(t *testing.T) {
+	for _, c := range []struct {
+		mode, supersede string
+		gives           bool
+	}{
+		{v1alpha1.ModeAutomatic, "", true}, {v1alpha1.ModeAutomatic, v1alpha1.SupersedeAutomatic, true}, {v1alpha1.ModeAutomatic, v1alpha1.SupersedeNever, false},
+		{v1alpha1.ModeManual, "", false}, {v1alpha1.ModeManual, v1alpha1.SupersedeAutomatic, false}, {v1alpha1.ModeManual, v1alpha1.SupersedeAlways, true},
+	} {
+		w := newWorld().pushed()
+		w.s.gates[0].Spec.Mode, w.s.bridge[0].Spec.Supersede = c.mode, c.supersede
+		w.sibling("dev", v1alpha1.PhaseHealthy, time.Hour)
+		w.sibling("dev", v1alpha1.PhaseHealthy, 2*time.Hour)
+		st := w.judge()
+		if (w.entry("dev") == nil) != c.gives || c.gives && !strings.Contains(st.Next, "bbbbbb1 is newer") {
+			t.Errorf("%s %q: %s", c.mode, c.supersede, st.Next)
+		}
+		slices.Reverse(w.s.siblings)
+		if again := w.judge(); !sameStatus(st, again) {
+			t.Errorf("%s %q depends on the order of the cache: %s, %s", c.mode, c.supersede, st.Next, again.Next)
+		}
+	}
+}
+
+func TestOverdueReservationHoldsUpTheNextRelease(t *testing.T) {
+	w := newWorld()
+	w.toClient(t)
+	w.openPV(v1alpha1.PVAccepted)
+	w.pass(7 * day)
+	p := v1alpha1.PV{}
+	p.Name = "pv-of-v1.2.0"
+	p.Status.Reservations = []v1alpha1.Reservation{{Text: "slow", Owner: "Dynors", Deadline: w.s.now.Format(time.DateOnly)}}
+	w.s.otherPVs = []v1alpha1.PV{p}
+	w.approve("production", "cto@dynors.com")
+	midnight := w.s.now.Truncate(day).Add(day)
+	if w.entry("production") == nil || !w.recheck.Equal(midnight) {
+		t.Fatalf("on its last day: next look at %s: %s", w.recheck, w.s.release.Status.Next)
+	}
+	w.s.now = midnight
+	if st := w.judge(); w.entry("production") != nil || !strings.Contains(st.Next, "kubectl sirrat pv lift pv-of-v1.2.0 1") {
+		t.Fatalf("overdue: %s", st.Next)
+	}
+	w.s.otherPVs[0].Status.Reservations[0].Lifted = "qa: measured"
+	if w.judge(); w.entry("production") == nil {
+		t.Errorf("lifted: %s", w.s.release.Status.Next)
+	}
+}
+
+func TestTimeRunsOutBetweenAuthorisationAndDeployment(t *testing.T) {
+	closing := &v1alpha1.Window{TimeZone: "UTC", Deny: []v1alpha1.Period{{Start: "2026-11-01T10:00", Duration: metav1.Duration{Duration: time.Hour}}}}
+	for name, change := range map[string]func(w *world){
+		"freshness": func(w *world) {
+			w.s.gates[0].Spec.Criteria = append(w.s.gates[0].Spec.Criteria, v1alpha1.Criterion{Name: "fresh", Freshness: &v1alpha1.FreshnessCriterion{MaxAge: metav1.Duration{Duration: time.Hour}}})
+		},
+		"window of the gate": func(w *world) {
+			w.s.gates[0].Spec.Criteria = append(w.s.gates[0].Spec.Criteria, v1alpha1.Criterion{Name: "window", Window: closing})
+		},
+		"window of the environment": func(w *world) { w.s.bridge[0].Spec.Window = closing },
+	} {
+		for _, deployed := range []bool{false, true} {
+			w := newWorld().pushed()
+			change(w)
+			w.judge()
+			if want := w.s.now.Add(time.Hour); w.entry("dev") == nil || !w.recheck.Equal(want) || nextLook(w.recheck, false, w.s.now) != time.Hour {
+				t.Fatalf("%s: next look at %s, want %s: %s", name, w.recheck, want, w.s.release.Status.Next)
+			}
+			if deployed {
+				w.deploy(t, "dev", v1alpha1.RolloutPulling)
+			}
+			w.pass(time.Hour - time.Second)
+			if w.entry("dev") == nil {
+				t.Errorf("%s: withdrawn too early", name)
+			}
+			w.pass(time.Second)
+			if (w.entry("dev") != nil) != deployed {
+				t.Errorf("%s, deployed %v: %+v", name, deployed, w.entry("dev"))
+			}
+		}
+	}
+}
+
+func TestBaselineOutlivesTheReleaseItCameFrom(t *testing.T) {
+	w := newWorld().pushed()
+	w.s.previous = "aaaaaaa"
+	before := v1alpha1.CIResult{Spec: v1alpha1.CIResultSpec{Type: "tests", Status: "passed", Tests: &v1alpha1.TestCounts{Total: 40, Passed: 39, Skipped: 1}}}
+	w.s.before = []v1alpha1.CIResult{before}
+	want := &v1alpha1.Baseline{Release: "aaaaaaa", Tests: ptr(int32(40)), Skipped: ptr(int32(1))}
+	if diff := cmp.Diff(want, w.judge().Baseline); diff != "" {
+		t.Fatal(diff)
+	}
+	w.s.previous, w.s.before = "", nil
+	if diff := cmp.Diff(want, w.judge().Baseline); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNextLookIsExact(t *testing.T) {
+	w := newWorld().pushed()
+	w.judge()
+	w.pass(3 * time.Minute)
+	w.deploy(t, "dev", v1alpha1.RolloutHealthy)
+	w.pass(17*time.Minute + 500*time.Millisecond)
+	end := time.Date(2026, 11, 4, 9, 3, 0, 0, time.UTC) // three days of soak for perfect works
+	if st := w.s.release.Status; !w.recheck.Equal(end) || !st.Gates[1].Earliest.Time.Equal(end) || nextLook(w.recheck, false, w.s.now) != end.Sub(w.s.now) {
+		t.Errorf("next look at %s, earliest %s, want %s", w.recheck, st.Gates[1].Earliest, end)
+	}
+	if st, want := w.s.release.Status, "production on 2026-11-11T09:03:00Z, if everybody acts at once"; st.Earliest != want {
+		t.Errorf("earliest is %q, want %q", st.Earliest, want)
+	}
+	w.s.now = end
+	if st := w.judge(); st.Earliest != "production 168h0m0s after gate qa has what it waits for: 1 approval(s) by somebody who may approve at gate qa: kubectl sirrat approve a1b2c3d qa" || !w.recheck.IsZero() {
+		t.Errorf("earliest is %q, next look at %s", st.Earliest, w.recheck)
+	}
+	for _, c := range []struct {
+		recheck time.Time
+		retry   bool
+		want    time.Duration
+	}{{time.Time{}, false, 0}, {time.Time{}, true, registryRetry}, {end.Add(time.Hour), true, registryRetry}, {end.Add(time.Second), true, time.Second}, {end.Add(-time.Hour), false, time.Millisecond}} {
+		if got := nextLook(c.recheck, c.retry, end); got != c.want {
+			t.Errorf("next look in %s, want %s", got, c.want)
 		}
 	}
 }

@@ -52,7 +52,7 @@ func placesChanged() predicate.Predicate {
 			return true
 		}
 		b, a := before.Status, after.Status
-		return !sameStatus([]any{b.Current, b.LastGood, b.HostsMatched, b.Hold}, []any{a.Current, a.LastGood, a.HostsMatched, a.Hold})
+		return !sameStatus([]any{b.LastGood, b.HostsMatched, b.Hold}, []any{a.LastGood, a.HostsMatched, a.Hold})
 	}}
 }
 

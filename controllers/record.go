@@ -18,7 +18,7 @@ import (
 
 // journalWriter records facts before they take effect: what cannot be proven later does not happen.
 type journalWriter interface {
-	Append(ctx context.Context, f journal.Fact) error
+	Append(ctx context.Context, facts ...journal.Fact) error
 }
 
 // Actors of facts that no person is behind.
@@ -111,15 +111,6 @@ func bundleImages(b *v1alpha1.Bundle) []v1alpha1.FrozenImage {
 		return nil
 	}
 	return b.Images
-}
-
-func appendAll(ctx context.Context, j journalWriter, facts []journal.Fact) error {
-	for _, f := range facts {
-		if err := j.Append(ctx, f); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // resultFact carries the report as it was received.

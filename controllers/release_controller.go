@@ -223,7 +223,7 @@ func (r *releaseReconciler) write(ctx context.Context, project *v1alpha1.Project
 	}
 	old := release.Status
 	if project != nil { // recorded first: what cannot be proven later is not decided
-		if err := appendAll(ctx, r.journal, releaseFacts(project, release, old, status)); err != nil {
+		if err := r.journal.Append(ctx, releaseFacts(project, release, old, status)...); err != nil {
 			return err
 		}
 	}
@@ -311,8 +311,8 @@ func releaseEvents(old, now v1alpha1.ReleaseStatus) []releaseEvent {
 		}
 	}
 	for _, e := range now.Environments {
-		if o := findEntry(old.Environments, e.Name); o != nil && o.Phase == e.Phase {
-			continue
+		if o := findEntry(old.Environments, e.Name); o != nil && o.Phase == e.Phase || e.Phase == v1alpha1.PhaseAuthorized {
+			continue // that it was authorised is told of its gate
 		}
 		typ := corev1.EventTypeNormal
 		switch e.Phase {
@@ -326,7 +326,7 @@ func releaseEvents(old, now v1alpha1.ReleaseStatus) []releaseEvent {
 			out = append(out, releaseEvent{corev1.EventTypeWarning, "AuthorizationWithdrawn", "Judge", e.Name + ": its gate no longer holds, and nothing had been sent"})
 		}
 	}
-	if old.Karma != now.Karma {
+	if old.Karma != now.Karma && old.ObservedGeneration > 0 {
 		out = append(out, releaseEvent{corev1.EventTypeNormal, "Karma", "Judge", fmt.Sprintf("karma %d, %s", now.Karma, now.Level)})
 	}
 	return out

@@ -34,6 +34,7 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/archive"
 	"gitlab.com/dynors/sirrat/internal/journal"
+	"gitlab.com/dynors/sirrat/internal/signing"
 )
 
 // Names of field indexes.
@@ -43,8 +44,12 @@ const (
 	indexEnvironment = "environment" // Rollouts by "<project>/<environment>"
 )
 
-// releaseWorkers judge different releases at the same time; one release is judged by one worker at a time.
-const releaseWorkers = 4
+// releaseWorkers judge different releases at the same time; one release is judged by one worker at a time. They mostly wait
+// for writes to become durable, which the journal and the API server do for many at once. resultWorkers archive results.
+const (
+	releaseWorkers = 16
+	resultWorkers  = 2
+)
 
 // NewScheme knows every kind that the controllers, the HTTP API and the command line read or write.
 func NewScheme() (*runtime.Scheme, error) {
@@ -79,6 +84,8 @@ type Options struct {
 	// Journal records every fact before it takes effect; Archive holds the scans of papers. Both are required.
 	Journal *journal.Journal
 	Archive archive.Store
+	// Signing is the page whose links the client's signatories are sent. Nil: there is none, for want of a mail server.
+	Signing *signing.Page
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
@@ -131,6 +138,13 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		func() error { return setupPVOpener(mgr, &pvOpener{Client: c, events: rec, now: o.Now}) },
 		func() error {
 			return setupPV(mgr, &pvReconciler{Client: c, installation: keys.Verifiers, events: rec, guard: pvs, archive: o.Archive, journal: o.Journal, now: o.Now})
+		},
+		func() error {
+			if o.Signing == nil {
+				return nil
+			}
+			return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.PV{}).Named("pv-inviter").
+				Complete(patient{&inviteReconciler{Client: c, page: o.Signing, events: rec}})
 		},
 		func() error { return setupGate(mgr, &qualityGateReconciler{Client: c, journal: o.Journal}) },
 		func() error {
@@ -308,6 +322,7 @@ func setupGate(mgr manager.Manager, r *qualityGateReconciler) error {
 func setupCIResult(mgr manager.Manager, r *ciResultReconciler) error {
 	c := mgr.GetClient()
 	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.CIResult{}).Named("ciresult").
+		WithOptions(controller.Options{MaxConcurrentReconciles: resultWorkers}).
 		Watches(&v1alpha1.Release{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			var list v1alpha1.CIResultList
 			commit := v1alpha1.ShortSHA(o.(*v1alpha1.Release).Spec.Commit)

@@ -311,7 +311,8 @@ type CELCriterion struct {
 	// `results` (by type: {status, pipeline, coverage, score, tests{total,passed,failed,skipped},
 	// vulnerabilities{critical,high,medium,low}, received}) and `environments` (by name: {phase, authorizedAt,
 	// healthySince}); what was not reported is absent: ask has(). Example:
-	// release.branch.startsWith('release/') && results.quality.score >= 70.0.
+	// release.branch.startsWith('release/') && results.quality.score >= 70.0. Its work is bounded: at most two
+	// comprehensions inside each other, no replace or join, and a regular expression for matches must be written out.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
 	Expression string `json:"expression"`

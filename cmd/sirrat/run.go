@@ -23,6 +23,7 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/controllers"
 	"gitlab.com/dynors/sirrat/internal/ingest"
+	"gitlab.com/dynors/sirrat/internal/signing"
 )
 
 // stopGrace is how long requests in flight may take when the process is told to stop.
@@ -35,6 +36,7 @@ type bridgeOptions struct {
 	leaderElection bool
 	archive        string // folder, or s3+https://host/bucket/prefix
 	publicURL      string // of the HTTP API, as people reach it; empty: the listener's
+	mail           mailFlags
 	log            logr.Logger
 }
 
@@ -49,11 +51,16 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 		return err
 	}
 	defer proof.close()
-	setup := controllers.Options{Keys: proof.keys, Journal: proof.journal, Archive: proof.store}
+	o.publicURL = cmp.Or(o.publicURL, "http://"+o.listener.Addr().String())
+	page, err := o.mail.tell(mgr, proof, o)
+	if err != nil {
+		return err
+	}
+	setup := controllers.Options{Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page}
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err
 	}
-	if err := publishInfo(ctx, proof.direct, cmp.Or(o.publicURL, "http://"+o.listener.Addr().String())); err != nil {
+	if err := publishInfo(ctx, proof.direct, o.publicURL); err != nil {
 		return err
 	}
 	user, err := whoAmI(ctx, o.config)
@@ -72,7 +79,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	defer cancel()
 	failed := make(chan error, 2)
 	go func() { failed <- mgr.Start(ctx) }()
-	server := ingest.NewServer(handler, o.listener.Addr().String())
+	server := ingest.NewServer(withPage(handler, page), o.listener.Addr().String())
 	go func() { failed <- serve(server, o.listener) }()
 	go func() {
 		if mgr.GetCache().WaitForCacheSync(ctx) {
@@ -88,6 +95,17 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 		o.log.Info("requests were cut off", "cause", closeErr.Error())
 	}
 	return errors.Join(err, <-failed)
+}
+
+// withPage puts the signing page beside the API.
+func withPage(api http.Handler, page *signing.Page) http.Handler {
+	if page == nil {
+		return api
+	}
+	mux := http.NewServeMux()
+	mux.Handle(signing.Prefix, page)
+	mux.Handle("/", api)
+	return mux
 }
 
 func serve(server *http.Server, l net.Listener) error {

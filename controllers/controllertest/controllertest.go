@@ -6,14 +6,19 @@ package controllertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"gitlab.com/dynors/sirrat/controllers"
@@ -28,13 +33,26 @@ type Running struct {
 	Keys    *controllers.Keys
 	Journal *journal.Journal
 	Archive archive.Store
+	stop    func() error
 }
 
-// Start starts the controllers; they run until ctx ends. now may be nil for the real clock.
-func Start(ctx context.Context, e *cptest.Env, now func() time.Time) (*Running, error) {
-	if now == nil {
-		now = time.Now
+// Options of Start.
+type Options struct {
+	// Now is the clock. Nil: time.Now.
+	Now func() time.Time
+	// Faults, if any, come between the controllers and the API server.
+	Faults *interceptor.Funcs
+}
+
+// Stop ends the controllers and closes the journal, so that others can be started.
+func (r *Running) Stop() error { return r.stop() }
+
+// Start starts the controllers; they run until ctx ends or Stop.
+func Start(ctx context.Context, e *cptest.Env, o Options) (*Running, error) {
+	if o.Now == nil {
+		o.Now = time.Now
 	}
+	now := o.Now
 	scheme, err := controllers.NewScheme()
 	if err != nil {
 		return nil, err
@@ -42,7 +60,15 @@ func Start(ctx context.Context, e *cptest.Env, now func() time.Time) (*Running, 
 	ctrl.SetLogger(logr.Discard())
 	mgr, err := ctrl.NewManager(e.Config, ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Logger: logr.Discard(),
-		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: controllers.CacheOptions()},
+		Cache:      cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: controllers.CacheOptions()},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true)}, // they are started more than once in a process
+		NewClient: func(cfg *rest.Config, opts client.Options) (client.Client, error) {
+			c, err := client.NewWithWatch(cfg, opts)
+			if err == nil && o.Faults != nil {
+				return interceptor.NewClient(c, *o.Faults), nil
+			}
+			return c, err
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -66,10 +92,12 @@ func Start(ctx context.Context, e *cptest.Env, now func() time.Time) (*Running, 
 	if err := controllers.Setup(ctx, mgr, controllers.Options{Keys: r.Keys, Journal: r.Journal, Archive: store, Now: now}); err != nil {
 		return nil, err
 	}
-	go func() {
-		if err := mgr.Start(ctx); err != nil {
-			panic(err)
-		}
-	}()
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	r.stop = func() error {
+		cancel()
+		return errors.Join(<-ended, r.Journal.Close(), store.Close())
+	}
 	return r, nil
 }

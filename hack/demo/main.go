@@ -63,7 +63,9 @@ type demo struct {
 	token            string
 	bridge           []environment
 
-	frozen string // digest of the first commit's image
+	frozen  string   // digest of the first commit's image
+	mail    *mailbox // where everybody gets mail
+	visitor *visitor // the client at the signing page
 }
 
 func main() {

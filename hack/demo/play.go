@@ -141,7 +141,9 @@ func (d *demo) crossToClient(ctx context.Context) error {
 		}},
 		d.kill(),
 		step{"RMOA CLIENT deploys", d.healthyIn(good, "rmoa-client")},
-		step{"the PV appears, and the client signs it (kubectl sirrat pv sign)", d.signPV},
+		step{"the PV opens, and the client gets a link", d.getLink},
+		step{"the client asks for a code on the page", d.getCode},
+		step{"the client reads the PV and accepts it on the page", d.signPV},
 		d.kill(),
 	)
 }
@@ -400,45 +402,6 @@ func lastLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	const most = 160
 	return shorten(lines[len(lines)-1], most)
-}
-
-// signPV waits for the PV of the first release and signs it as the client.
-func (d *demo) signPV(ctx context.Context) (string, error) {
-	var pv v1alpha1.PV
-	find := func(ctx context.Context) (string, bool, error) {
-		var all v1alpha1.PVList
-		if err := d.cluster.List(ctx, &all, client.InNamespace(project)); err != nil {
-			return "", false, err
-		}
-		for _, p := range all.Items {
-			if p.Spec.Release.Name == good.short() {
-				pv = p
-				return p.Name, true, nil
-			}
-		}
-		return fmt.Sprintf("%d PVs", len(all.Items)), false, nil
-	}
-	if err := await(ctx, startTimeout, "a PV of release "+good.short(), find); err != nil {
-		return "", err
-	}
-	if r, err := d.release(ctx, good.short()); err != nil {
-		return "", err
-	} else if inEnvironment(r, "production") != nil {
-		return "", fmt.Errorf("expected nothing in production before the PV is signed: %s", describe(r))
-	}
-	_, err := d.sirrat(ctx, signatory, "pv", "sign", pv.Name, "--key", d.path("client.key"), "--decision", "accept",
-		"--name", "Camille Client", "--yes", "-n", project)
-	if err != nil {
-		return "", err
-	}
-	err = await(ctx, startTimeout, "PV "+pv.Name+" Accepted", func(ctx context.Context) (string, bool, error) {
-		if err := d.cluster.Get(ctx, client.ObjectKeyFromObject(&pv), &pv); err != nil {
-			return "", false, err
-		}
-		ready := meta.FindStatusCondition(pv.Status.Conditions, v1alpha1.ConditionReady)
-		return fmt.Sprintf("%s, %+v", pv.Status.Decision, ready), pv.Status.Decision == v1alpha1.PVAccepted, nil
-	})
-	return fmt.Sprintf("%s %s by %s", pv.Name, pv.Status.Decision, pv.Status.SignedBy), err
 }
 
 // oneDigest checks tags in the registry and containers on the engine.

@@ -155,12 +155,19 @@ func (d *demo) startServer(ctx context.Context) (string, error) {
 	if d.kubeURL != "" {
 		kube, web = strings.TrimPrefix(d.kubeURL, "https://"), strings.TrimPrefix(d.httpURL, "http://")
 	}
+	if d.mail == nil {
+		var err error
+		if d.mail, err = startMailbox(); err != nil {
+			return "", err
+		}
+	}
 	ready := d.path("server", "server.json")
 	if err := os.Remove(ready); err != nil && !os.IsNotExist(err) {
 		return "", err
 	}
 	d.server = &process{name: "server", log: d.path("server.log"), argv: []string{
-		d.program("sirrat"), "server", "--data-dir", d.path("server"), "--kube-bind", kube, "--http-bind", web}}
+		d.program("sirrat"), "server", "--data-dir", d.path("server"), "--kube-bind", kube, "--http-bind", web,
+		"--smtp", "smtp://" + d.mail.addr, "--mail-from", "SIRRAT <sirrat@dynors.com>"}}
 	start := time.Now()
 	if err := startProcess(d.server); err != nil {
 		return "", err

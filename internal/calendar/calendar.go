@@ -55,6 +55,8 @@ type Answer struct {
 	// Why, and what comes next, in plain English. It speaks of the instant's date but never of its time, so that it stays
 	// the same while nothing happens.
 	Reason string
+	// Until when Reason stays the same at least: never after Until.
+	Steady time.Time
 }
 
 // Compile reads a window and refuses what it cannot keep: errors name the field, like "allow[1].rrule: never occurs".
@@ -147,9 +149,27 @@ func (c *Calendar) NextOpen(t time.Time) (time.Time, bool) {
 func (c *Calendar) At(t time.Time) Answer {
 	open, until := c.change(t)
 	if open {
-		return Answer{Open: true, Until: until, Reason: c.whyOpen(t, until)}
+		return Answer{Open: true, Until: until, Reason: c.whyOpen(t, until), Steady: c.steady(t, until)}
 	}
-	return Answer{Until: until, Reason: c.whyClosed(t, until)}
+	return Answer{Until: until, Reason: c.whyClosed(t, until), Steady: c.steady(t, until)}
+}
+
+// steady is the first moment after t at which the reason may be another one: a new day, or an edge of any period.
+func (c *Calendar) steady(t, until time.Time) time.Time {
+	end := c.span(localDay(t, c.zone)).end
+	if !until.IsZero() && until.Before(end) {
+		end = until
+	}
+	for _, p := range slices.Concat(c.allow, c.deny) {
+		for _, s := range p.appendSpans(nil, t, end, c.zone) {
+			for _, edge := range []time.Time{s.start, s.end} {
+				if edge.After(t) && edge.Before(end) {
+					end = edge
+				}
+			}
+		}
+	}
+	return end.In(c.zone)
 }
 
 // change says whether t is open and when that changes; zero if not within Horizon.

@@ -13,39 +13,48 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
-// annotate changes one annotation of a release. change gets the release as it is now and returns the value, "" for none;
-// it is called anew when somebody else wrote in between, so that it can object. The patch names the resource version that
-// change saw. changed is false when there was nothing to do.
+// annotate changes one annotation of a release: see annotateObject.
 func (s *session) annotate(ctx context.Context, project, name, key string,
 	change func(*v1alpha1.Release) (string, error),
+) (changed bool, err error) {
+	object := client.ObjectKey{Namespace: project, Name: name}
+	return annotateObject(ctx, s, object, func() *v1alpha1.Release { return &v1alpha1.Release{} }, key, change)
+}
+
+// annotateObject changes one annotation of an object. change gets the object as it is now and returns the value, "" for
+// none; it is called anew when somebody else wrote in between, so that it can object. The patch names the resource version
+// that change saw. changed is false when there was nothing to do.
+func annotateObject[T client.Object](ctx context.Context, s *session, object client.ObjectKey, empty func() T, key string,
+	change func(T) (string, error),
 ) (changed bool, err error) {
 	c, err := s.client()
 	if err != nil {
 		return false, err
 	}
 	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		var r v1alpha1.Release
-		if err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: name}, &r); err != nil {
+		o := empty()
+		if err := c.Get(ctx, object, o); err != nil {
 			return err
 		}
-		value, err := change(&r)
+		value, err := change(o)
 		if err != nil {
 			return err
 		}
-		before := r.DeepCopy()
-		switch value {
-		case r.Annotations[key]:
+		annotations := o.GetAnnotations()
+		if value == annotations[key] {
+			changed = false
 			return nil
-		case "":
-			delete(r.Annotations, key)
-		default:
-			if r.Annotations == nil {
-				r.Annotations = map[string]string{}
-			}
-			r.Annotations[key] = value
 		}
+		before := o.DeepCopyObject().(T)
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		if annotations[key] = value; value == "" {
+			delete(annotations, key)
+		}
+		o.SetAnnotations(annotations)
 		changed = true
-		return c.Patch(ctx, &r, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+		return c.Patch(ctx, o, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	})
 	return changed && err == nil, err
 }

@@ -10,11 +10,13 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/cli/view"
+	"gitlab.com/dynors/sirrat/internal/envelope"
 )
 
 type approveOptions struct {
@@ -103,9 +105,9 @@ func (s *session) gatherApproval(ctx context.Context, o approveOptions) (*view.A
 	if err != nil {
 		return nil, err
 	}
-	var gate v1alpha1.QualityGate
-	if err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: o.gate}, &gate); err != nil {
-		return nil, s.notFound(ctx, err, "kind.gate", o.gate, project)
+	gate, err := s.gate(ctx, project, o.gate)
+	if err != nil {
+		return nil, err
 	}
 	if !slices.ContainsFunc(gate.Spec.Criteria, func(c v1alpha1.Criterion) bool { return c.Approval != nil }) {
 		return nil, s.fail("error.gate-automatic", gate.Name)
@@ -118,7 +120,7 @@ func (s *session) gatherApproval(ctx context.Context, o approveOptions) (*view.A
 	if err != nil {
 		return nil, err
 	}
-	a := &view.Approval{User: user, Gate: &gate, Release: r, Bundle: *bundle}
+	a := &view.Approval{User: user, Gate: gate, Release: r, Bundle: *bundle}
 	var environment v1alpha1.Environment
 	switch err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: gate.Spec.Environment}, &environment); {
 	case apierrors.IsNotFound(err):
@@ -126,31 +128,79 @@ func (s *session) gatherApproval(ctx context.Context, o approveOptions) (*view.A
 	case err != nil:
 		return nil, err
 	}
-	if now := environment.Status.Current; now != nil && now.Release != r.Name {
-		var current v1alpha1.Release
-		err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: now.Release}, &current)
-		if err == nil {
-			a.Current = &current
-		} else if !apierrors.IsNotFound(err) {
-			return nil, err
-		}
-	} else if now != nil {
-		a.Current = r
+	var releases v1alpha1.ReleaseList
+	if err := c.List(ctx, &releases, client.InNamespace(project)); err != nil {
+		return nil, err
 	}
-	a.PVs, err = s.pvsOf(ctx, r)
-	return a, err
+	a.Debts = view.Debts(releases.Items)
+	if now := environment.Status.Current; now != nil {
+		a.CurrentHash = now.BundleHash
+		for i := range releases.Items { // one that is gone is not compared with
+			if releases.Items[i].Name == now.Release {
+				a.Current = &releases.Items[i]
+			}
+		}
+	}
+	if a.Compose, err = s.composeTexts(ctx, &environment, a); err != nil {
+		return nil, err
+	}
+	pvs, err := s.pvs(ctx, project)
+	if err != nil {
+		return nil, err
+	}
+	a.Reservations = view.OpenReservations(pvs, s.Now())
+	a.PVs = slices.DeleteFunc(pvs, func(p v1alpha1.PV) bool { return p.Spec.Release.UID != string(r.UID) })
+	return a, nil
 }
 
-func (s *session) pvsOf(ctx context.Context, r *v1alpha1.Release) ([]v1alpha1.PV, error) {
+// composeTexts reads the compose file that runs and the one that would, and gives out only texts with the hash that was
+// let in or is about to be approved: an environment may have been edited since.
+func (s *session) composeTexts(ctx context.Context, e *v1alpha1.Environment, a *view.Approval) (view.ComposeTexts, error) {
+	var texts view.ComposeTexts
+	if a.Current == nil {
+		return texts, nil
+	}
+	own, err := s.environmentCompose(ctx, e)
+	if err != nil {
+		return texts, err
+	}
+	checked := func(r *v1alpha1.Release, hash string) *string {
+		text := own
+		if t, ok := r.Spec.Compose[e.Name]; ok && t != "" {
+			text = (*string)(&t)
+		}
+		if text == nil || hash == "" || envelope.Hash([]byte(*text)) != hash {
+			return nil
+		}
+		return text
+	}
+	texts.Then = checked(a.Release, a.Bundle.ComposeHash)
+	if b := bundleFor(a.Current, e.Name); b != nil && b.Hash == a.CurrentHash {
+		texts.Now = checked(a.Current, b.ComposeHash)
+	}
+	return texts, nil
+}
+
+// environmentCompose is the environment's own compose file; nil when the caller may not read it or it is not there.
+func (s *session) environmentCompose(ctx context.Context, e *v1alpha1.Environment) (*string, error) {
+	ref := e.Spec.Compose.ConfigMapKeyRef
+	if ref == nil {
+		return &e.Spec.Compose.Inline, nil
+	}
 	c, err := s.client()
 	if err != nil {
 		return nil, err
 	}
-	var list v1alpha1.PVList
-	if err := c.List(ctx, &list, client.InNamespace(r.Namespace)); err != nil {
+	var cm corev1.ConfigMap
+	err = c.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: ref.Name}, &cm)
+	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	text, ok := cm.Data[ref.Key]
+	if err != nil || !ok {
 		return nil, err
 	}
-	return slices.DeleteFunc(list.Items, func(p v1alpha1.PV) bool { return p.Spec.Release.UID != string(r.UID) }), nil
+	return &text, nil
 }
 
 func bundleFor(r *v1alpha1.Release, environment string) *v1alpha1.EnvironmentBundle {
@@ -196,7 +246,7 @@ func (s *session) approvalOutcome(o approveOptions, r *v1alpha1.Release, user st
 		case g.Verdict == v1alpha1.VerdictPassed:
 			return s.print(s.T("approve.opened", g.Name, g.Environment) + "\n")
 		case len(g.WaitingFor) > 0:
-			return s.print(view.Why(r.Namespace, r, o.gate, s.screen()))
+			return s.print(view.Why(view.Bridge{Namespace: r.Namespace}, r, o.gate, s.screen()))
 		}
 	}
 	return nil

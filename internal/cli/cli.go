@@ -7,8 +7,8 @@
 // caller asked for: annotations, a PV's signature, tokens, hosts. What holds is decided by the API server's admission and
 // by the controllers; nothing here is trusted by anybody.
 //
-// It may import api/v1alpha1, the packages pv, envelope, apitoken, journal and archive (to read), client libraries, and the
-// packages below it.
+// It may import api/v1alpha1, the packages pv, pv/pdf, envelope, apitoken, journal and archive (to read), client libraries,
+// and the packages below it.
 package cli
 
 import (
@@ -111,8 +111,9 @@ func build(w World, args []string) (*cobra.Command, *session) {
 	s.chooseLanguage(args)
 
 	root := s.group("kubectl-sirrat", "root",
-		s.statusCommand(), s.whyCommand(),
-		s.approveCommand(), s.rejectCommand(),
+		s.statusCommand(), s.whyCommand(), s.whenCommand(),
+		s.approveCommand(), s.rejectCommand(), s.resumeCommand(),
+		s.breakGlassCommand(), s.regulariseCommand(),
 		s.pvCommand(), s.auditCommand(), s.tokenCommand(), s.hostCommand(),
 		s.versionCommand())
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl sirrat"}

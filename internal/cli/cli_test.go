@@ -72,12 +72,14 @@ func TestParseReservation(t *testing.T) {
 		ok   bool
 	}{
 		{"logo is blurred; DYNORS ;2026-12-31", v1alpha1.Reservation{Text: "logo is blurred", Owner: "DYNORS", Deadline: "2026-12-31"}, true},
-		{"slow export", v1alpha1.Reservation{Text: "slow export"}, true},
-		{"slow export;;2026-12-31", v1alpha1.Reservation{Text: "slow export", Deadline: "2026-12-31"}, true},
+		{"slow export", v1alpha1.Reservation{}, false},
+		{"slow export;DYNORS", v1alpha1.Reservation{}, false},
+		{"slow export;;2026-12-31", v1alpha1.Reservation{Text: "slow export", Deadline: "2026-12-31"}, false},
+		{"slow export;DYNORS;", v1alpha1.Reservation{Text: "slow export", Owner: "DYNORS"}, false},
 		{"", v1alpha1.Reservation{}, false},
 		{";DYNORS;2026-12-31", v1alpha1.Reservation{Owner: "DYNORS", Deadline: "2026-12-31"}, false},
 		{"x;y;2026-02-30", v1alpha1.Reservation{Text: "x", Owner: "y", Deadline: "2026-02-30"}, false},
-		{"x;y;2026-12-31;z", v1alpha1.Reservation{Text: "x", Owner: "y", Deadline: "2026-12-31"}, false},
+		{"x;y;2026-12-31;z", v1alpha1.Reservation{}, false},
 	} {
 		got, ok := parseReservation(c.text)
 		if diff := cmp.Diff(c.want, got); diff != "" || ok != c.ok {

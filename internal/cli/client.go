@@ -50,6 +50,7 @@ func newMapper() meta.RESTMapper {
 	add(v1alpha1.GroupVersion, "Release", "releases", meta.RESTScopeNamespace)
 	add(v1alpha1.GroupVersion, "PV", "pvs", meta.RESTScopeNamespace)
 	add(corev1.SchemeGroupVersion, "Namespace", "namespaces", meta.RESTScopeRoot)
+	add(corev1.SchemeGroupVersion, "ConfigMap", "configmaps", meta.RESTScopeNamespace)
 	add(corev1.SchemeGroupVersion, "Secret", "secrets", meta.RESTScopeNamespace)
 	add(corev1.SchemeGroupVersion, "ConfigMap", "configmaps", meta.RESTScopeNamespace)
 	add(coordinationv1.SchemeGroupVersion, "Lease", "leases", meta.RESTScopeNamespace)
@@ -152,7 +153,34 @@ func (s *session) gather(ctx context.Context, project string) (view.Bridge, erro
 		}
 	}
 	b.Environments, b.Gates, b.Releases = environments.Items, gates.Items, releases.Items
-	return b, nil
+	b.PVs, err = s.pvs(ctx, project)
+	return b, err
+}
+
+// pvs are those of a project; none for somebody who may not read them.
+func (s *session) pvs(ctx context.Context, project string) ([]v1alpha1.PV, error) {
+	c, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	var list v1alpha1.PVList
+	if err := c.List(ctx, &list, client.InNamespace(project)); err != nil && !apierrors.IsForbidden(err) {
+		return nil, err
+	}
+	return list.Items, nil
+}
+
+// gate reads a quality gate.
+func (s *session) gate(ctx context.Context, project, name string) (*v1alpha1.QualityGate, error) {
+	c, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	var gate v1alpha1.QualityGate
+	if err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: name}, &gate); err != nil {
+		return nil, s.notFound(ctx, err, "kind.gate", name, project)
+	}
+	return &gate, nil
 }
 
 // release reads a release; without a name the newest.
@@ -211,6 +239,8 @@ func (s *session) names(ctx context.Context, kind lang.ID, project string) []str
 		list = &v1alpha1.QualityGateList{}
 	case "kind.release":
 		list = &v1alpha1.ReleaseList{}
+	case "kind.environment":
+		list = &v1alpha1.EnvironmentList{}
 	case "kind.pv":
 		list = &v1alpha1.PVList{}
 	default:

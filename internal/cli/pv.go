@@ -20,7 +20,8 @@ import (
 )
 
 func (s *session) pvCommand() *cobra.Command {
-	return s.group("pv", "pv", s.pvListCommand(), s.pvShowCommand(), s.pvSignCommand(), s.pvUploadCommand(), s.pvVerifyCommand(), s.pvKeygenCommand())
+	return s.group("pv", "pv", s.pvListCommand(), s.pvShowCommand(), s.pvPDFCommand(), s.pvSignCommand(), s.pvUploadCommand(),
+		s.pvVerifyCommand(), s.pvSendLinkCommand(), s.pvLiftCommand(), s.pvKeygenCommand())
 }
 
 func (s *session) pvListCommand() *cobra.Command {

@@ -92,20 +92,18 @@ func (s *session) checkSignOptions(cmd *cobra.Command, o *signOptions) error {
 	return nil
 }
 
-// parseReservation reads "text;owner;YYYY-MM-DD", of which the last two may be missing.
+// parseReservation reads "text;owner;YYYY-MM-DD", all of them: what nobody mends by a day is never settled.
 func parseReservation(text string) (v1alpha1.Reservation, bool) {
 	parts := strings.Split(text, ";")
-	for len(parts) < 3 {
-		parts = append(parts, "")
+	if len(parts) != 3 {
+		return v1alpha1.Reservation{}, false
 	}
 	for i := range parts {
 		parts[i] = strings.TrimSpace(parts[i])
 	}
 	r := v1alpha1.Reservation{Text: parts[0], Owner: parts[1], Deadline: parts[2]}
-	if _, err := time.Parse(time.DateOnly, r.Deadline); err != nil && r.Deadline != "" {
-		return r, false
-	}
-	return r, len(parts) == 3 && r.Text != ""
+	_, err := time.Parse(time.DateOnly, r.Deadline)
+	return r, err == nil && r.Text != "" && r.Owner != ""
 }
 
 func (s *session) signPV(ctx context.Context, cmd *cobra.Command, o signOptions) error {

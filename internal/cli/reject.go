@@ -48,17 +48,12 @@ func (s *session) reject(ctx context.Context, o rejectOptions) error {
 	if err != nil {
 		return err
 	}
-	c, err := s.client()
-	if err != nil {
-		return err
-	}
 	r, err := s.release(ctx, project, o.name)
 	if err != nil {
 		return err
 	}
-	var gate v1alpha1.QualityGate
-	if err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: o.gate}, &gate); err != nil {
-		return s.notFound(ctx, err, "kind.gate", o.gate, project)
+	if _, err := s.gate(ctx, project, o.gate); err != nil {
+		return err
 	}
 	user, value := "", ""
 	if !o.lift {
@@ -96,7 +91,7 @@ func (s *session) reject(ctx context.Context, o rejectOptions) error {
 		return s.print(s.T("reject.lifted", o.gate, view.Label(r)) + "\n")
 	}
 	s.say("reject.done", view.Label(r), o.gate)
-	return s.print(view.Why(project, noticed, o.gate, s.screen()))
+	return s.print(view.Why(view.Bridge{Namespace: project}, noticed, o.gate, s.screen()))
 }
 
 func rejected(r *v1alpha1.Release, gate string) bool {

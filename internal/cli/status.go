@@ -230,7 +230,9 @@ func (s *session) changes(ctx context.Context, o statusOptions) (<-chan struct{}
 		opts = append(opts, client.InNamespace(o.projects[0]))
 	}
 	raw := make(chan struct{}, 1)
-	for _, list := range []client.ObjectList{&v1alpha1.ReleaseList{}, &v1alpha1.EnvironmentList{}, &v1alpha1.QualityGateList{}} {
+	for _, list := range []client.ObjectList{
+		&v1alpha1.ReleaseList{}, &v1alpha1.EnvironmentList{}, &v1alpha1.QualityGateList{}, &v1alpha1.PVList{},
+	} {
 		go signalChanges(ctx, c, list, opts, raw)
 	}
 	settled := make(chan struct{})

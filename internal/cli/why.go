@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/cli/view"
@@ -30,12 +31,23 @@ func (s *session) whyCommand() *cobra.Command {
 
 // whyAnswer is `why` for programs.
 type whyAnswer struct {
-	Project string                 `json:"project"`
-	Release string                 `json:"release"`
-	Version string                 `json:"version,omitempty"`
-	Karma   int32                  `json:"karma"`
-	Next    string                 `json:"next,omitempty"`
-	Gates   []v1alpha1.GateVerdict `json:"gates"`
+	Project string `json:"project"`
+	Release string `json:"release"`
+	Version string `json:"version,omitempty"`
+	Karma   int32  `json:"karma"`
+	Next    string `json:"next,omitempty"`
+	// Earliest and Returned as in the release's status.
+	Earliest string                 `json:"earliest,omitempty"`
+	Returned *v1alpha1.Returned     `json:"returned,omitempty"`
+	Gates    []v1alpha1.GateVerdict `json:"gates"`
+	// Holds and Debts of the whole project: they keep gates shut, whatever a release did.
+	Holds []heldEnvironment `json:"holds,omitempty"`
+	Debts []v1alpha1.Debt   `json:"debts,omitempty"`
+}
+
+type heldEnvironment struct {
+	Environment string `json:"environment"`
+	v1alpha1.Hold
 }
 
 func (s *session) why(ctx context.Context, name, gate string, f format, asExitCode bool) error {
@@ -47,14 +59,18 @@ func (s *session) why(ctx context.Context, name, gate string, f format, asExitCo
 	if err != nil {
 		return err
 	}
+	b, err := s.around(ctx, project)
+	if err != nil {
+		return err
+	}
 	verdicts := view.Verdicts(r, gate)
 	if gate != "" && len(verdicts) == 0 {
 		return s.gateUnknown(r, gate)
 	}
 	if f.structured() {
-		err = s.emit(f, whyAnswer{project, r.Name, r.Spec.Version, r.Status.Karma, r.Status.Next, verdicts})
+		err = s.emit(f, answerWhy(b, r, verdicts))
 	} else {
-		err = s.print(view.Why(project, r, gate, s.screen()))
+		err = s.print(view.Why(b, r, gate, s.screen()))
 	}
 	if err != nil || !asExitCode {
 		return err
@@ -68,6 +84,37 @@ func (s *session) why(ctx context.Context, name, gate string, f format, asExitCo
 		}
 	}
 	return nil
+}
+
+// around reads what keeps the gates of a project shut beside a release itself.
+func (s *session) around(ctx context.Context, project string) (view.Bridge, error) {
+	b := view.Bridge{Namespace: project}
+	c, err := s.client()
+	if err != nil {
+		return b, err
+	}
+	var environments v1alpha1.EnvironmentList
+	if err := c.List(ctx, &environments, client.InNamespace(project)); err != nil {
+		return b, err
+	}
+	var releases v1alpha1.ReleaseList
+	if err := c.List(ctx, &releases, client.InNamespace(project)); err != nil {
+		return b, err
+	}
+	b.Environments, b.Releases = environments.Items, releases.Items
+	return b, nil
+}
+
+func answerWhy(b view.Bridge, r *v1alpha1.Release, verdicts []v1alpha1.GateVerdict) whyAnswer {
+	st := r.Status
+	a := whyAnswer{
+		Project: b.Namespace, Release: r.Name, Version: r.Spec.Version, Karma: st.Karma, Next: st.Next,
+		Earliest: st.Earliest, Returned: st.Returned, Gates: verdicts, Debts: view.Debts(b.Releases),
+	}
+	for _, e := range b.Held() {
+		a.Holds = append(a.Holds, heldEnvironment{e.Name, *e.Status.Hold})
+	}
+	return a
 }
 
 // gateUnknown: the release has no verdict of that gate.

@@ -102,12 +102,20 @@ func (s Set) Coverage() (*float64, string) {
 	return lowest, from
 }
 
-// CoverageBase is the number of lines over which the coverage that counts was measured, nil if it was not reported.
+// CoverageBase is the number of lines over which coverage was measured, nil if it was not reported: those of the result of
+// type coverage, or else of all types that reported coverage together, so that it does not depend on which of them happens
+// to have the lowest figure.
 func (s Set) CoverageBase() *int32 {
-	if _, from := s.Coverage(); from != "" {
-		return s.Results[from].CoverageBase
+	if r, ok := s.Results[v1alpha1.TypeCoverage]; ok && r.Coverage != nil {
+		return r.CoverageBase
 	}
-	return nil
+	var base *int32
+	for _, r := range s.Results {
+		if r.Coverage != nil {
+			base = add(base, r.CoverageBase)
+		}
+	}
+	return base
 }
 
 // Baseline is what a later release on the branch is compared with; nil if there is nothing to compare.

@@ -131,7 +131,8 @@ func judgeArtifact(in Input, c v1alpha1.ArtifactCriterion) outcome {
 	return refused("ArtifactMissing", "a release whose spec.artifacts lists "+c.Maven, "artifact %s is not part of the release", c.Maven)
 }
 
-// judgeFreshness looks at the reports that count, of every type if none is named.
+// judgeFreshness looks at the reports that count, of every type if none is named. The one that expires first is what is
+// told, so that the same is said until something else happens.
 func judgeFreshness(in Input, c v1alpha1.FreshnessCriterion) outcome {
 	types := c.Types
 	if len(types) == 0 {
@@ -141,19 +142,19 @@ func judgeFreshness(in Input, c v1alpha1.FreshnessCriterion) outcome {
 		return waiting("NoResult", "CI posts results", "no result was posted")
 	}
 	var expires time.Time
+	var oldest string
 	for _, typ := range types {
 		r, ok := in.Evidence.Results[typ]
 		if !ok {
 			return waiting("NoResult", "CI posts a result of type "+typ, "no result of type %s", typ)
 		}
-		end := r.Received.Add(c.MaxAge.Duration)
-		if !in.Now.Before(end) {
-			return waiting("Expired", "CI posts a newer result of type "+typ,
-				"the result of type %s expired on %s: it is valid for %s", typ, end.UTC().Format(time.RFC3339), c.MaxAge.Duration)
+		if end := r.Received.Add(c.MaxAge.Duration); oldest == "" || end.Before(expires) {
+			expires, oldest = end, typ
 		}
-		if expires.IsZero() || end.Before(expires) {
-			expires = end
-		}
+	}
+	if !in.Now.Before(expires) {
+		return waiting("Expired", "CI posts a newer result of type "+oldest,
+			"the result of type %s expired on %s: it is valid for %s", oldest, expires.UTC().Format(time.RFC3339), c.MaxAge.Duration)
 	}
 	return passed("Fresh", "results are fresh until %s", expires.UTC().Format(time.RFC3339)).changing(expires)
 }

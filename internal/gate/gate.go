@@ -104,7 +104,7 @@ type Reservation struct {
 	Deadline string // a date
 }
 
-// Judgement is a verdict, and the first moment at which time alone may change it; zero if it cannot.
+// Judgement is a verdict, and the first moment at which time alone may change it or its words; zero if it cannot.
 type Judgement struct {
 	v1alpha1.GateVerdict
 	Recheck time.Time
@@ -117,6 +117,7 @@ type outcome struct {
 	message string
 	needs   string
 	until   time.Time // when it changes by itself: a wait ends, or what holds expires; zero if it does not
+	look    time.Time // when something else may be said by itself, if that is before until; zero if it is not
 }
 
 // changing adds the moment at which an outcome changes by itself.
@@ -165,8 +166,10 @@ func Judge(in Input) Judgement {
 		}
 	}
 	look := func(o outcome) outcome {
-		if o.until.After(in.Now) && (j.Recheck.IsZero() || o.until.Before(j.Recheck)) {
-			j.Recheck = o.until
+		for _, at := range []time.Time{o.until, o.look} {
+			if at.After(in.Now) {
+				j.Recheck = sooner(j.Recheck, at)
+			}
 		}
 		return o
 	}
@@ -189,6 +192,14 @@ func Judge(in Input) Judgement {
 	}
 	summarise(&j.GateVerdict, until)
 	return j
+}
+
+// sooner is the first of two moments; a zero one does not count.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // standing are the conditions of every gate; they are listed only when they do not hold. Those that are breakable do not

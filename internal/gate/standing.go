@@ -3,8 +3,10 @@
 package gate
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
@@ -25,7 +27,7 @@ func judgeBundle(in Input) outcome {
 		return waiting("BundleInvalid", "somebody mends the Environment "+in.Spec.Environment, "%s: %s", in.Spec.Environment, in.BundleProblem)
 	}
 	for _, c := range in.Spec.Criteria {
-		if c.Images != nil {
+		if c.Images != nil && !in.Frozen {
 			return passed("Declared", "") // a declared criterion says the same, with the cause
 		}
 	}
@@ -80,22 +82,27 @@ func judgeReservations(in Input) outcome {
 	if !slices.ContainsFunc(in.Spec.Criteria, func(c v1alpha1.Criterion) bool { return c.PV != nil }) {
 		return passed("NoPV", "")
 	}
-	o := passed("InTime", "")
+	// The first deadline is what is told, so that the same is said until something else happens.
+	var first Reservation
+	var end time.Time
 	for _, r := range in.Reservations {
 		day, err := time.Parse(time.DateOnly, r.Deadline)
 		if err != nil {
 			continue // none given: it is never overdue
 		}
-		end := day.AddDate(0, 0, 1)
-		if !in.Now.Before(end) {
-			return waiting("ReservationOverdue", fmt.Sprintf("it is settled and said so: kubectl sirrat pv lift %s %d", r.PV, r.Number),
-				"reservation %d of PV %s is overdue since %s (%s): %s", r.Number, r.PV, r.Deadline, r.Owner, r.Text)
-		}
-		if o.until.IsZero() || end.Before(o.until) {
-			o = o.changing(end)
+		over := day.AddDate(0, 0, 1)
+		if end.IsZero() || cmp.Or(over.Compare(end), strings.Compare(r.PV, first.PV), cmp.Compare(r.Number, first.Number)) < 0 {
+			first, end = r, over
 		}
 	}
-	return o
+	switch {
+	case end.IsZero():
+		return passed("NoDeadline", "")
+	case in.Now.Before(end):
+		return passed("InTime", "").changing(end)
+	}
+	return waiting("ReservationOverdue", fmt.Sprintf("it is settled and said so: kubectl sirrat pv lift %s %d", first.PV, first.Number),
+		"reservation %d of PV %s is overdue since %s (%s): %s", first.Number, first.PV, first.Deadline, first.Owner, first.Text)
 }
 
 func judgeOutcome(in Input) outcome {

@@ -77,12 +77,14 @@ func judgeCalendar(in Input, w v1alpha1.Window) outcome {
 	if answer.Open {
 		return passed("WindowOpen", "the calendar allows it").changing(answer.Until)
 	}
-	next, ok := c.NextOpen(in.Now)
-	if !ok {
-		return refused("WindowNever", "somebody mends the window of gate "+in.Name+" or environment "+in.Spec.Environment, "%s, and the calendar never opens again", answer.Reason)
+	var o outcome
+	if answer.Until.IsZero() {
+		o = refused("WindowNever", "somebody mends the window of gate "+in.Name+" or environment "+in.Spec.Environment, "%s", answer.Reason)
+	} else {
+		o = waiting("WindowClosed", "time: the calendar opens on "+answer.Until.UTC().Format(time.RFC3339), "%s", answer.Reason).changing(answer.Until)
 	}
-	return waiting("WindowClosed", "time: the calendar opens on "+next.UTC().Format(time.RFC3339),
-		"%s", answer.Reason).changing(next)
+	o.look = answer.Steady // the next day it may be closed for another reason
+	return o
 }
 
 // compiled remembers calendars and expressions by their text: every release is judged on the same few, and reading one

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
@@ -27,6 +28,10 @@ type Answer struct {
 	Works int32  `json:"works"`
 	// What happens next, or what is missing, in one line.
 	Next string `json:"next,omitempty"`
+	// When it can be in the last environment at the earliest, in words; absent when it is there.
+	Earliest string `json:"earliest,omitempty"`
+	// Where it was sent back to, by whom and why; absent when it was not.
+	Returned *v1alpha1.Returned `json:"returned,omitempty"`
 	// Passed, Waiting or Refused: of the gate that was asked for, otherwise of the gates that open by themselves, together.
 	Verdict v1alpha1.Verdict `json:"verdict"`
 	// Verdict of every gate, by number.
@@ -43,6 +48,9 @@ type GateAnswer struct {
 	Verdict     v1alpha1.Verdict `json:"verdict"`
 	Message     string           `json:"message"`
 	WaitingFor  []string         `json:"waitingFor"`
+	// When it can open at the earliest, or how long after somebody's act; both absent once it is open.
+	Earliest      *metav1.Time     `json:"earliest,omitempty"`
+	EarliestAfter *metav1.Duration `json:"earliestAfter,omitempty"`
 }
 
 // answerFor copies a Release's status; release may be nil.
@@ -55,10 +63,11 @@ func answerFor(project, commit string, release *v1alpha1.Release) Answer {
 	s := release.Status
 	answer.Commit, answer.Release = release.Spec.Commit, release.Name
 	answer.Karma, answer.Level, answer.Works, answer.Next = s.Karma, s.Level, s.Works, s.Next
+	answer.Earliest, answer.Returned = s.Earliest, s.Returned
 	for _, g := range s.Gates {
 		answer.Gates = append(answer.Gates, GateAnswer{
 			Name: g.Name, Number: g.Number, Environment: g.Environment, Verdict: g.Verdict, Message: g.Message,
-			WaitingFor: append([]string{}, g.WaitingFor...),
+			WaitingFor: append([]string{}, g.WaitingFor...), Earliest: g.Earliest, EarliestAfter: g.EarliestAfter,
 		})
 	}
 	slices.SortStableFunc(answer.Gates, func(a, b GateAnswer) int { return cmp.Compare(a.Number, b.Number) })

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
 // The document says what the program does: the same paths, methods and fields.
@@ -53,7 +55,8 @@ func TestOpenAPI(t *testing.T) {
 
 	for name, v := range map[string]any{
 		"ResultRequest": ResultRequest{}, "TestsRequest": TestsRequest{}, "VulnerabilitiesRequest": VulnerabilitiesRequest{},
-		"DeploymentRequest": DeploymentRequest{}, "Answer": Answer{}, "GateAnswer": GateAnswer{}, "Problem": Problem{}, "FieldError": FieldError{},
+		"DeploymentRequest": DeploymentRequest{}, "Answer": Answer{}, "GateAnswer": GateAnswer{},
+		"Returned": v1alpha1.Returned{}, "Problem": Problem{}, "FieldError": FieldError{},
 		"ScanAnswer": ScanAnswer{},
 	} {
 		var fields, required []string

@@ -114,31 +114,63 @@ func (j *Journal) Subscribe(f func(Entry)) {
 	j.subscribers = append(j.subscribers[:len(j.subscribers):len(j.subscribers)], f)
 }
 
-// Append records a fact, unless the last entry of its kind and subject says the same (data and blobs). It is durable when
-// Append returns nil. After an error it may have been recorded or not: appending it again is right in any case. Facts of
-// one project that are appended at the same time are written together. Errors: ErrBroken, ErrClosed.
-func (j *Journal) Append(ctx context.Context, f Fact) error {
-	p, err := j.prepare(f)
-	if err != nil {
-		return fmt.Errorf("record %s %.80q: %w", f.Kind, f.Subject, err)
+// Append records facts in their order, each unless the last entry of its kind and subject says the same (data and blobs).
+// They are durable when Append returns nil. After an error each may have been recorded or not: appending them again is
+// right in any case. Facts of one project that are appended together, or at the same time, are written together.
+// Errors: ErrBroken, ErrClosed.
+func (j *Journal) Append(ctx context.Context, facts ...Fact) error {
+	var waiting []*pending
+	var err error
+	for _, f := range facts {
+		var p *pending
+		if p, err = j.enqueue(ctx, f); err != nil {
+			err = fmt.Errorf("record %s %.80q of project %s: %w", f.Kind, f.Subject, f.Project, err)
+			break
+		}
+		if p != nil {
+			waiting = append(waiting, p)
+			defer j.running.Done()
+		}
 	}
-	if err := j.append(ctx, p, f.Blobs); err != nil {
-		return fmt.Errorf("record %s %q of project %s: %w", f.Kind, f.Subject, f.Project, err)
+	// What was enqueued is waited for even when a later fact is wrong: the caller's context is what ends it.
+	for _, p := range waiting {
+		select {
+		case failed := <-p.done:
+			if failed != nil && err == nil {
+				err = fmt.Errorf("record %s %q of project %s: %w", p.entry.Kind, p.entry.Subject, p.entry.Project, failed)
+			}
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
 	}
-	return nil
+	return err
 }
 
-func (j *Journal) append(ctx context.Context, p *pending, blobs []Blob) error {
+// enqueue puts a fact into its project's next batch; nil if it says nothing new. Who gets a pending has entered the journal
+// and leaves it by running.Done.
+func (j *Journal) enqueue(ctx context.Context, f Fact) (*pending, error) {
+	p, err := j.prepare(f)
+	if err != nil {
+		return nil, err
+	}
 	c, err := j.enter(p.entry.ProjectUID)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer j.running.Done()
 	said, err := c.says(ctx, p)
-	if err != nil || said {
-		return err
+	if err == nil && !said {
+		err = j.putBlobs(ctx, p, f.Blobs)
 	}
-	// Before the entry that names them: an entry never lacks its documents.
+	if err != nil || said {
+		j.running.Done()
+		return nil, err
+	}
+	c.enqueue(p)
+	return p, nil
+}
+
+// putBlobs comes before the entry that names them: an entry never lacks its documents.
+func (j *Journal) putBlobs(ctx context.Context, p *pending, blobs []Blob) error {
 	for i, b := range blobs {
 		hash, err := j.store.Put(ctx, b.Data)
 		if err != nil {
@@ -148,13 +180,7 @@ func (j *Journal) append(ctx context.Context, p *pending, blobs []Blob) error {
 			return fmt.Errorf("blob %q: the store calls it %s", b.Name, hash)
 		}
 	}
-	c.enqueue(p)
-	select {
-	case err := <-p.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return nil
 }
 
 // prepare makes all of an entry that does not depend on its place in the chain.

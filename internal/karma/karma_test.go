@@ -3,8 +3,10 @@
 package karma
 
 import (
+	"maps"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
@@ -65,12 +67,93 @@ func TestCompute(t *testing.T) {
 	}
 }
 
+func ptr[T any](v T) *T { return &v }
+
+// baseline is what the last release reported.
+func baseline(tests, skipped, lines int32) *v1alpha1.Baseline {
+	return &v1alpha1.Baseline{Release: "aaaaaaa", Tests: &tests, Skipped: &skipped, CoverageBase: &lines}
+}
+
+func TestLossesAgainstTheLastRelease(t *testing.T) {
+	tests := func(total, passed, skipped int32) evidence.Result {
+		r := evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusPassed, Tests: &v1alpha1.TestCounts{
+			Total: total, Passed: passed, Skipped: skipped, Failed: total - passed - skipped}}
+		if r.Tests.Failed > 0 {
+			r.Status = v1alpha1.StatusFailed
+		}
+		return r
+	}
+	covers := func(percent float64, lines *int32) evidence.Result {
+		return evidence.Result{Type: v1alpha1.TypeCoverage, Status: v1alpha1.StatusPassed, Coverage: &percent, CoverageBase: lines}
+	}
+	type points map[string]int32 // by line; those of 0 are left out
+	for _, c := range []struct {
+		name string
+		in   Input
+		want points
+	}{
+		{"no baseline, no loss", Input{Evidence: set(tests(1, 1, 0))}, points{"tests": 20}},
+		{"as many tests as before", Input{Evidence: set(tests(100, 100, 0)), Baseline: baseline(100, 0, 0)}, points{"tests": 20}},
+		{"more tests than before", Input{Evidence: set(tests(101, 101, 0)), Baseline: baseline(100, 0, 0)}, points{"tests": 20}},
+		{"half the tests cost half the points", Input{Evidence: set(tests(50, 50, 0)), Baseline: baseline(100, 0, 0)}, points{"tests": 20, "tests-fewer": -10}},
+		{"one test less costs one point", Input{Evidence: set(tests(999, 999, 0)), Baseline: baseline(1000, 0, 0)}, points{"tests": 20, "tests-fewer": -1}},
+		{"no test left: nothing is earned, nothing is lost", Input{Evidence: set(tests(0, 0, 0)), Baseline: baseline(100, 0, 0)}, points{}},
+		{"no counts although there were some", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusPassed}), Baseline: baseline(100, 0, 0)},
+			points{"tests": 20, "tests-fewer": -20}},
+		{"no counts although there were some, even if these were none", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusPassed}), Baseline: baseline(0, 0, 0)},
+			points{"tests": 20, "tests-fewer": -20}},
+		{"no counts, and none before", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusPassed}),
+			Baseline: &v1alpha1.Baseline{Release: "aaaaaaa", CoverageBase: ptr(int32(1))}}, points{"tests": 20}},
+		{"no tests at all: nothing can be lost twice", Input{Baseline: baseline(100, 0, 100)}, points{}},
+		{"as many skipped as before", Input{Evidence: set(tests(100, 90, 10)), Baseline: baseline(100, 10, 0)}, points{"tests": 20}},
+		{"more skipped than before", Input{Evidence: set(tests(100, 80, 20)), Baseline: baseline(100, 10, 0)}, points{"tests": 20, "tests-skipped": -2}},
+		{"one more skipped costs one point", Input{Evidence: set(tests(1000, 999, 1)), Baseline: baseline(1000, 0, 0)}, points{"tests": 20, "tests-skipped": -1}},
+		{"fewer and more skipped: both are lost", Input{Evidence: set(tests(50, 25, 25)), Baseline: baseline(100, 0, 0)},
+			points{"tests": 20, "tests-fewer": -10, "tests-skipped": -10}},
+		{"no more is lost than was earned", Input{Evidence: set(tests(10, 1, 0)), Baseline: baseline(100, 0, 0)}, points{"tests": 2, "tests-fewer": -2}},
+		{"what is left after the first loss bounds the second", Input{Evidence: set(tests(40, 10, 20)), Baseline: baseline(100, 0, 0)},
+			points{"tests": 10, "tests-fewer": -10}},
+		{"as many lines as before", Input{Evidence: set(covers(80, ptr(int32(1000)))), Baseline: baseline(0, 0, 1000)}, points{"coverage": 15}},
+		{"measured over half the lines", Input{Evidence: set(covers(80, ptr(int32(500)))), Baseline: baseline(0, 0, 1000)}, points{"coverage": 15, "coverage-base": -8}},
+		{"measured over nobody knows how many lines", Input{Evidence: set(covers(80, nil)), Baseline: baseline(0, 0, 1000)}, points{"coverage": 15, "coverage-base": -15}},
+		{"lower coverage over fewer lines: no more than was earned", Input{Evidence: set(covers(16, ptr(int32(1)))), Baseline: baseline(0, 0, 1000)},
+			points{"coverage": 3, "coverage-base": -3}},
+		{"no coverage: nothing can be lost twice", Input{Evidence: set(tests(1, 1, 0)), Baseline: baseline(1, 0, 1000)}, points{"tests": 20}},
+		{"the base is gone together with the coverage of lines before", Input{Evidence: set(covers(80, nil)), Baseline: &v1alpha1.Baseline{Release: "aaaaaaa"}}, points{"coverage": 15}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.in.Policy = policy()
+			got, total := points{}, int32(0)
+			score := Compute(c.in)
+			for _, l := range score.Breakdown {
+				total += l.Points
+				if l.Points != 0 {
+					got[l.Name] = l.Points
+				}
+				if l.Points < 0 && l.Message == "" {
+					t.Errorf("%s does not say why", l.Name)
+				}
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" || score.Karma != total || score.Works != total {
+				t.Errorf("karma %d, works %d, sum %d %s", score.Karma, score.Works, total, diff)
+			}
+		})
+	}
+}
+
 func drawInput(t *rapid.T) Input {
 	in := Input{Policy: policy(), Crossed: rapid.Bool().Draw(t, "crossed"), RolledBack: rapid.Bool().Draw(t, "rolledBack"),
 		PVsRefused: rapid.Int32Range(0, 4).Draw(t, "refused"), GlassBroken: rapid.Int32Range(0, 2).Draw(t, "glass")}
+	count := rapid.OneOf(rapid.Int32Range(0, 30), rapid.Int32Range(0, 1000))
+	some := func(name string, g *rapid.Generator[int32]) *int32 {
+		if !rapid.Bool().Draw(t, "has "+name) {
+			return nil
+		}
+		return ptr(g.Draw(t, name))
+	}
 	in.Evidence = evidence.Set{Results: map[string]evidence.Result{}}
 	if rapid.Bool().Draw(t, "hasTests") {
-		total := rapid.Int32Range(0, 1000).Draw(t, "total")
+		total := count.Draw(t, "total")
 		skipped := rapid.Int32Range(0, total).Draw(t, "skipped")
 		passed := rapid.Int32Range(0, total-skipped).Draw(t, "passed")
 		counts := v1alpha1.TestCounts{Total: total, Skipped: skipped, Passed: passed, Failed: total - skipped - passed}
@@ -79,12 +162,21 @@ func drawInput(t *rapid.T) Input {
 			status = v1alpha1.StatusFailed
 		}
 		in.Evidence.Results[v1alpha1.TypeTests] = evidence.Result{Type: v1alpha1.TypeTests, Status: status, Tests: &counts,
-			Coverage: percent(rapid.Float64Range(0, 100).Draw(t, "coverage"))}
+			Coverage: percent(rapid.Float64Range(0, 100).Draw(t, "coverage")), CoverageBase: some("lines", count)}
 	}
 	if rapid.Bool().Draw(t, "hasScan") {
 		in.Evidence.Results[v1alpha1.TypeScan] = evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusPassed,
 			Vulnerabilities: &v1alpha1.VulnerabilityCounts{Critical: rapid.Int32Range(0, 2).Draw(t, "critical"),
-				High: rapid.Int32Range(0, 8).Draw(t, "high"), Medium: rapid.Int32Range(0, 20).Draw(t, "medium")}}
+				High: rapid.Int32Range(0, 8).Draw(t, "high"), Medium: rapid.Int32Range(0, 20).Draw(t, "medium"), Low: rapid.Int32Range(0, 20).Draw(t, "low")}}
+	}
+	for _, typ := range []string{v1alpha1.TypeCoverage, v1alpha1.TypeQuality} {
+		if rapid.Bool().Draw(t, "has "+typ) {
+			in.Evidence.Results[typ] = evidence.Result{Type: typ, Status: v1alpha1.StatusPassed,
+				Coverage: percent(rapid.Float64Range(0, 100).Draw(t, typ)), CoverageBase: some("lines of "+typ, count)}
+		}
+	}
+	if rapid.Bool().Draw(t, "hasBaseline") {
+		in.Baseline = &v1alpha1.Baseline{Release: "aaaaaaa", Tests: some("tests before", count), Skipped: some("skipped before", count), CoverageBase: some("lines before", count)}
 	}
 	return in
 }
@@ -95,52 +187,130 @@ func TestBreakdownAddsUp(t *testing.T) {
 		if s := sum(got.Breakdown); s != got.Karma || got.Karma < 0 || got.Karma > Max || got.Works < 0 || got.Works > WorksMax {
 			t.Fatalf("karma %d, works %d, lines add up to %d: %+v", got.Karma, got.Works, s, got.Breakdown)
 		}
+		left := map[string]int32{}
+		for _, l := range got.Breakdown {
+			if l.Max > 0 {
+				left[l.Name] += l.Points
+			}
+			switch l.Name {
+			case "tests-fewer", "tests-skipped":
+				left["tests"] += l.Points
+			case "coverage-base":
+				left["coverage"] += l.Points
+			}
+			if l.Points > l.Max && l.Name != "clamp" {
+				t.Fatalf("%s gives %d of %d", l.Name, l.Points, l.Max)
+			}
+			if l.Message == "" {
+				t.Fatalf("%s does not say why", l.Name)
+			}
+		}
+		for name, points := range left {
+			if points < 0 {
+				t.Fatalf("more was lost than %s earned: %+v", name, got.Breakdown)
+			}
+		}
 	})
 }
 
-// Better evidence never lowers karma.
-func TestMonotonic(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		in := drawInput(t)
-		better := in
-		better.Evidence = evidence.Set{Results: map[string]evidence.Result{}}
-		for k, v := range in.Evidence.Results {
-			better.Evidence.Results[k] = v
-		}
-		switch rapid.IntRange(0, 5).Draw(t, "improvement") {
-		case 0:
-			better.RolledBack = false
-		case 1:
-			better.PVsRefused = max(0, in.PVsRefused-1)
-		case 2:
-			better.Crossed = true
-		case 3:
-			if r, ok := better.Evidence.Results[v1alpha1.TypeScan]; ok {
-				v := *r.Vulnerabilities
-				v.High, v.Critical = max(0, v.High-1), max(0, v.Critical-1)
-				r.Vulnerabilities = &v
-				better.Evidence.Results[v1alpha1.TypeScan] = r
+// improvements are what better evidence is; false where there is nothing to improve.
+var improvements = map[string]func(t *rapid.T, in *Input) bool{
+	"not rolled back": func(_ *rapid.T, in *Input) bool { in.RolledBack = false; return true },
+	"crossed":         func(_ *rapid.T, in *Input) bool { in.Crossed = true; return true },
+	"one refusal less": func(_ *rapid.T, in *Input) bool {
+		in.PVsRefused = max(0, in.PVsRefused-1)
+		return true
+	},
+	"one break-glass less": func(_ *rapid.T, in *Input) bool {
+		in.GlassBroken = max(0, in.GlassBroken-1)
+		return true
+	},
+	"fewer findings": func(t *rapid.T, in *Input) bool {
+		return onResult(in, v1alpha1.TypeScan, func(r *evidence.Result) bool {
+			v := *r.Vulnerabilities
+			for _, n := range []*int32{&v.Critical, &v.High, &v.Medium, &v.Low} {
+				*n = max(0, *n-rapid.Int32Range(0, 3).Draw(t, "fewer"))
 			}
-		case 4:
-			if r, ok := better.Evidence.Results[v1alpha1.TypeTests]; ok && r.Tests.Failed > 0 {
-				c := *r.Tests
-				c.Failed, c.Passed = c.Failed-1, c.Passed+1
-				r.Tests = &c
-				if c.Failed == 0 {
-					r.Status = v1alpha1.StatusPassed
-				}
-				better.Evidence.Results[v1alpha1.TypeTests] = r
+			r.Vulnerabilities = &v
+			return true
+		})
+	},
+	"passed instead of failed": func(_ *rapid.T, in *Input) bool {
+		return onTests(in, func(c *v1alpha1.TestCounts) *int32 { return &c.Failed })
+	},
+	"passed instead of skipped": func(_ *rapid.T, in *Input) bool {
+		return onTests(in, func(c *v1alpha1.TestCounts) *int32 { return &c.Skipped })
+	},
+	"one more test that passes": func(_ *rapid.T, in *Input) bool {
+		return onTests(in, func(c *v1alpha1.TestCounts) *int32 { c.Total++; return ptr(int32(1)) })
+	},
+	"higher coverage": func(t *rapid.T, in *Input) bool {
+		return onResult(in, drawCovering(t), func(r *evidence.Result) bool {
+			r.Coverage = percent(min(100, *r.Coverage+rapid.Float64Range(0, 50).Draw(t, "more")))
+			return true
+		})
+	},
+	"more lines": func(t *rapid.T, in *Input) bool {
+		return onResult(in, drawCovering(t), func(r *evidence.Result) bool {
+			more := rapid.Int32Range(0, 2000).Draw(t, "more")
+			if r.CoverageBase != nil {
+				more += *r.CoverageBase
 			}
-		case 5:
-			if r, ok := better.Evidence.Results[v1alpha1.TypeTests]; ok {
-				r.Coverage = percent(min(100, *r.Coverage+rapid.Float64Range(0, 50).Draw(t, "more")))
-				better.Evidence.Results[v1alpha1.TypeTests] = r
-			}
+			r.CoverageBase = &more
+			return true
+		})
+	},
+}
+
+func drawCovering(t *rapid.T) string {
+	return rapid.SampledFrom([]string{v1alpha1.TypeTests, v1alpha1.TypeCoverage, v1alpha1.TypeQuality}).Draw(t, "type")
+}
+
+// onResult changes a copy of a result, if there is one.
+func onResult(in *Input, typ string, change func(*evidence.Result) bool) bool {
+	r, ok := in.Evidence.Results[typ]
+	if !ok || !change(&r) {
+		return false
+	}
+	in.Evidence = evidence.Set{Results: maps.Clone(in.Evidence.Results)}
+	in.Evidence.Results[typ] = r
+	return true
+}
+
+// onTests makes one of some tests pass.
+func onTests(in *Input, of func(*v1alpha1.TestCounts) *int32) bool {
+	return onResult(in, v1alpha1.TypeTests, func(r *evidence.Result) bool {
+		c := *r.Tests
+		n := of(&c)
+		if *n == 0 {
+			return false
 		}
-		if a, b := Compute(in), Compute(better); b.Karma < a.Karma {
-			t.Fatalf("karma fell from %d to %d\n%+v\n%+v", a.Karma, b.Karma, a.Breakdown, b.Breakdown)
+		*n--
+		c.Passed++
+		r.Tests = &c
+		if c.Failed == 0 {
+			r.Status = v1alpha1.StatusPassed
 		}
+		return true
 	})
+}
+
+// Better evidence never lowers karma or works.
+func TestMonotonic(t *testing.T) {
+	for name, improve := range improvements {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				in := drawInput(t)
+				better := in
+				if !improve(t, &better) {
+					return
+				}
+				if a, b := Compute(in), Compute(better); b.Karma < a.Karma || b.Works < a.Works {
+					t.Fatalf("karma fell from %d to %d, works from %d to %d\n%+v\n%+v", a.Karma, b.Karma, a.Works, b.Works, a.Breakdown, b.Breakdown)
+				}
+			})
+		})
+	}
 }
 
 func TestProject(t *testing.T) {

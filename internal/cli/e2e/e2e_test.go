@@ -38,20 +38,21 @@ import (
 	"gitlab.com/dynors/sirrat/internal/install"
 )
 
+// running are the controllers of this process, once cptest.Start has returned.
+var running *controllertest.Running
+
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	ctx := context.Background() // as long as the process
 	cptest.Main(m,
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
 		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
-		func(_ context.Context, e *cptest.Env) (err error) {
-			running, err = controllertest.Start(ctx, e, nil)
+		func(_ context.Context, e *cptest.Env) error {
+			var err error
+			running, err = controllertest.Start(ctx, e, controllertest.Options{})
 			return err
 		})
 }
-
-// running are the controllers of this process.
-var running *controllertest.Running
 
 // People of the tests.
 const (
@@ -225,6 +226,12 @@ func (k *kit) apply(t *testing.T, manifest string) {
 // bridge makes a project of three environments that a pipeline deploys by itself, and waits until its people can act.
 func (k *kit) bridge(t *testing.T, publicKey, repository string) {
 	t.Helper()
+	k.bridgeOf(t, publicKey, repository, bridgeYAML)
+}
+
+// bridgeOf is bridge with other environments and gates.
+func (k *kit) bridgeOf(t *testing.T, publicKey, repository, manifest string) {
+	t.Helper()
 	k.apply(t, fmt.Sprintf(projectYAML, k.project, repository, strings.TrimPrefix(fmt.Sprintf("%q", publicKey), `""`), dev, qa, cto))
 	cptest.Wait(t, "the project", func(ctx context.Context) error {
 		var p v1alpha1.Project
@@ -238,7 +245,7 @@ func (k *kit) bridge(t *testing.T, publicKey, repository string) {
 		}
 		return fmt.Errorf("conditions %v", p.Status.Conditions)
 	})
-	k.apply(t, strings.ReplaceAll(bridgeYAML, "PROJECT", k.project))
+	k.apply(t, strings.ReplaceAll(manifest, "PROJECT", k.project))
 	cptest.Wait(t, "the roles", func(context.Context) error {
 		if o := k.as(t, qa, nil, "status", "-n", k.project); o.code != 0 {
 			return fmt.Errorf("%s", o.err)
@@ -249,6 +256,15 @@ func (k *kit) bridge(t *testing.T, publicKey, repository string) {
 
 // release pushes an image for a commit, makes its release and waits until it waits at the gate qa.
 func (k *kit) release(t *testing.T, repository, commit string) string {
+	t.Helper()
+	name := k.push(t, repository, commit)
+	k.deployed(t, commit, "dev")
+	k.await(t, name, "qa", v1alpha1.VerdictWaiting)
+	return name
+}
+
+// push pushes an image for a commit and makes its release.
+func (k *kit) push(t *testing.T, repository, commit string, edits ...func(*v1alpha1.Release)) string {
 	t.Helper()
 	image, err := random.Image(64, 1)
 	if err != nil {
@@ -268,9 +284,10 @@ func (k *kit) release(t *testing.T, repository, commit string) string {
 		}},
 		Spec: v1alpha1.ReleaseSpec{Commit: commit, Branch: "release/1.3\u202e", Version: "v1.3.0"},
 	}
+	for _, edit := range edits {
+		edit(r)
+	}
 	k.create(t, r)
-	k.deployed(t, r.Spec.Commit, "dev")
-	k.await(t, r.Name, "qa", v1alpha1.VerdictWaiting)
 	return r.Name
 }
 

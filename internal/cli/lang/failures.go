@@ -23,7 +23,7 @@ var failures = map[ID]text{
 	"error.decision":             {"decision %q: it can be %s", "décision %q : ce peut être %s"},
 	"error.decision-needed":      {"--decision is needed: %s", "--decision est nécessaire : %s"},
 	"error.refusal-reason":       {"a refusal needs --reason", "un refus demande --reason"},
-	"error.reservation":          {"reservation %q is not \"text;owner;YYYY-MM-DD\"", "la réserve %q n’est pas \"texte;responsable;AAAA-MM-JJ\""},
+	"error.reservation":          {"reservation %q is not \"text;owner;YYYY-MM-DD\", all three of them", "la réserve %q n’est pas \"texte;responsable;AAAA-MM-JJ\", les trois"},
 	"error.reservation-needed":   {"accepting with reservations needs at least one --reservation", "accepter avec réserves demande au moins une --reservation"},
 	"error.reservation-decision": {"--reservation goes with --decision accept-with-reservations only", "--reservation ne va qu’avec --decision accept-with-reservations"},
 	"error.signer-needed":        {"say who signs with --name; the PV names %s", "dites qui signe avec --name ; le PV nomme %s"},

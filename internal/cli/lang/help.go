@@ -147,7 +147,7 @@ var help = map[ID]text{
 	"flag.key":           {"read the client's private key from `FILE`", "lire la clé privée du client dans `FICHIER`"},
 	"flag.decision":      {"make the `DECISION` accept, accept-with-reservations or refuse (default: ask)", "prendre la `DÉCISION` accept, accept-with-reservations ou refuse (défaut : demander)"},
 	"flag.pv-reason":     {"give `TEXT` as the reason of a refusal", "donner `TEXTE` comme motif d’un refus"},
-	"flag.reservation":   {"accept with the reservation `\"WHAT;WHO;DATE\"`: what is wrong; who mends it; until when (YYYY-MM-DD); may be repeated", "accepter avec la réserve `\"QUOI;QUI;DATE\"` : ce qui ne va pas ; qui le corrige ; avant quand (AAAA-MM-JJ) ; répétable"},
+	"flag.reservation":   {"accept with the reservation `\"WHAT;WHO;DATE\"`: what is wrong; who mends it; until when (YYYY-MM-DD), all three; may be repeated", "accepter avec la réserve `\"QUOI;QUI;DATE\"` : ce qui ne va pas ; qui le corrige ; avant quand (AAAA-MM-JJ), les trois ; répétable"},
 	"flag.signer":        {"sign as `NAME` (default: the PV's only signatory)", "signer en tant que `NOM` (défaut : l’unique signataire du PV)"},
 	"flag.public-key":    {"trust the public key in `FILE`; may be repeated", "se fier à la clé publique de `FICHIER` ; répétable"},
 	"flag.pv-file":       {"read the PV from `FILE`, as 'pv show -o yaml' prints it", "lire le PV dans `FICHIER`, tel que l’affiche 'pv show -o yaml'"},

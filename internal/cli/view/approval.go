@@ -20,11 +20,23 @@ type Approval struct {
 	Bundle v1alpha1.EnvironmentBundle
 	// Current is what the environment runs now; nil when nothing does or it is gone.
 	Current *v1alpha1.Release
+	// CurrentHash is the bundle that was let into the environment; the environment may have been edited since.
+	CurrentHash string
+	// Compose are the compose files as far as the caller may read them.
+	Compose ComposeTexts
 	// PVs of the release.
 	PVs []v1alpha1.PV
+	// Reservations are the open ones of the whole project, Debts all that are not regularised.
+	Reservations []OpenReservation
+	Debts        []v1alpha1.Debt
 }
 
-// ApprovalSummary shows it: every digest beside the one that runs now, what else is missing, and what the client wrote.
+// ComposeTexts are the compose file that runs and the one that will; nil where it cannot be read or is not the one that was
+// hashed.
+type ComposeTexts struct{ Now, Then *string }
+
+// ApprovalSummary shows it: every digest and the compose file beside those that run now, karma figure by figure, what else
+// is missing, what the client wrote and what is open in the project.
 func ApprovalSummary(a Approval, s Screen) string {
 	p := s.page()
 	g := a.Gate
@@ -36,19 +48,26 @@ func ApprovalSummary(a Approval, s Screen) string {
 		{"approve.release", Label(a.Release)},
 		{"release.commit", a.Release.Spec.Commit},
 		{"approve.project", a.Release.Namespace},
-		{"approve.bundle", a.Bundle.Hash},
 		{"approve.as", a.User},
 	} {
 		p.field(f.id).put(plain, f.value)
 	}
+	p.digestField("approve.bundle", a.Bundle.Hash)
 	st := a.Release.Status
 	l := p.field("release.karma").put(levelColour(st.Karma), s.Lang.T("status.karma-level", st.Karma, st.Level))
 	l.put(dim, " · "+s.Lang.T("release.works", st.Works))
+	if st.Earliest != "" {
+		p.wrapped(p.field("release.earliest"), plain, st.Earliest)
+	}
 	p.images(a)
+	p.composeDiff(a.Compose)
+	p.karmaBreakdown(a.Release, a.Current)
 	p.lacking(a)
 	for i := range a.PVs {
 		p.clientSaid(&a.PVs[i])
 	}
+	p.openReservations(s.Lang.T("reservation.open-title"), a.Reservations)
+	p.debts(a.Debts)
 	return p.String()
 }
 
@@ -60,32 +79,54 @@ func (p *page) images(a Approval) {
 		p.heading(p.Lang.T("approve.images"), p.Lang.T("approve.against", Label(a.Current), a.Gate.Spec.Environment))
 	}
 	running := map[string]string{}
-	if a.Current != nil && a.Current.Status.Bundle != nil {
-		for _, i := range a.Current.Status.Bundle.Images {
+	if a.Current != nil {
+		for _, i := range pinned(a.Current.Status.Bundle) {
 			running[i.Name] = i.Digest
 		}
 	}
-	for _, i := range a.Release.Status.Bundle.Images {
+	for _, i := range pinned(a.Release.Status.Bundle) {
 		now, runs := running[i.Name]
 		delete(running, i.Name)
 		p.line(2).put(bold, i.Name).put(dim, "  "+i.Repository)
 		switch {
 		case !runs:
-			p.line(4).put(green, p.Lang.T("approve.new")).to(14).put(green, i.Digest)
+			p.digest("approve.new", green, i.Digest)
 		case now == i.Digest:
-			p.line(4).put(dim, p.Lang.T("approve.same")).to(14).put(plain, i.Digest)
+			p.digest("approve.same", plain, i.Digest)
 		default:
-			p.line(4).put(dim, p.Lang.T("approve.now")).to(14).put(red, now)
-			p.line(4).put(dim, p.Lang.T("approve.then")).to(14).put(green, i.Digest)
+			p.digest("approve.now", red, now)
+			p.digest("approve.then", green, i.Digest)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(running)) {
 		p.line(2).put(bold, name)
-		p.line(4).put(dim, p.Lang.T("approve.gone")).to(14).put(red, running[name])
+		p.digest("approve.gone", red, running[name])
 	}
 	p.otherChanges(a)
 }
 
+// pinned are the project's images and then the others, by the reference that compose files name.
+func pinned(b *v1alpha1.Bundle) []v1alpha1.FrozenImage {
+	if b == nil {
+		return nil
+	}
+	all := slices.Clone(b.Images)
+	for _, pin := range b.Pins {
+		all = append(all, v1alpha1.FrozenImage{Name: pin.Reference, Digest: pin.Digest})
+	}
+	return all
+}
+
+// digest is a labelled digest of an image; where it does not fit beside its label, it stands below, whole.
+func (p *page) digest(id lang.ID, c colour, digest string) {
+	l := p.line(4).put(dim, p.Lang.T(id)).to(14)
+	if l.w+width(digest) > p.width() {
+		l = p.line(6)
+	}
+	l.put(c, digest)
+}
+
+// otherChanges compares by hash. An environment that was edited since has no hashes any more of what runs.
 func (p *page) otherChanges(a Approval) {
 	if a.Current == nil || a.Current.Status.Bundle == nil {
 		return
@@ -93,6 +134,10 @@ func (p *page) otherChanges(a Approval) {
 	for _, e := range a.Current.Status.Bundle.Environments {
 		if e.Environment != a.Bundle.Environment {
 			continue
+		}
+		if a.CurrentHash != "" && e.Hash != a.CurrentHash {
+			p.wrapped(p.line(2), yellow, p.Lang.T("approve.edited", e.Environment, Label(a.Current)))
+			return
 		}
 		for _, part := range []struct {
 			id        lang.ID
@@ -105,7 +150,10 @@ func (p *page) otherChanges(a Approval) {
 			if part.now != part.then {
 				what, c = p.Lang.T("approve.changed"), yellow
 			}
-			p.line(2).put(bold, p.Lang.T(part.id)).put(plain, "  ").put(c, what)
+			l := p.line(2).put(bold, p.Lang.T(part.id)).put(plain, "  ").put(c, what)
+			if part.id == "approve.compose" && part.now != part.then && (a.Compose.Now == nil || a.Compose.Then == nil) {
+				l.put(dim, " · "+p.Lang.T("approve.unreadable"))
+			}
 		}
 	}
 }
@@ -122,19 +170,11 @@ func (p *page) lacking(a Approval) {
 		p.line(2).put(yellow, "… ").put(plain, p.Lang.T("status.not-judged"))
 		return
 	}
-	found := false
-	for _, c := range verdict.Criteria {
-		if c.Verdict == v1alpha1.VerdictPassed || approvals[c.Name] {
-			continue
-		}
-		found = true
-		mark, col := verdictMark(c.Verdict)
-		p.wrapped(p.line(2).put(col, mark+" ").put(bold, c.Name).put(plain, "  "), plain, c.Message)
-		if c.Needs != "" {
-			p.wrapped(p.line(4).put(yellow, "→ "), plain, c.Needs)
-		}
-	}
-	if !found {
+	missing := slices.DeleteFunc(slices.Clone(verdict.Criteria), func(c v1alpha1.CriterionVerdict) bool {
+		return c.Verdict == v1alpha1.VerdictPassed || approvals[c.Name]
+	})
+	p.criteria(missing)
+	if len(missing) == 0 {
 		p.line(2).put(green, "✓ ").put(plain, p.Lang.T("approve.nothing-lacking"))
 	}
 }
@@ -151,16 +191,22 @@ func (p *page) clientSaid(pv *v1alpha1.PV) {
 
 func (p *page) reservations(list []v1alpha1.Reservation) {
 	for i, r := range list {
-		l := p.line(2).put(yellow, strconv.Itoa(i+1)+". ")
-		text := r.Text
-		if r.Owner != "" {
-			text += " — " + r.Owner
+		p.wrapped(p.line(2).put(yellow, strconv.Itoa(i+1)+". "), plain, p.reservation(r))
+		if r.Lifted != "" {
+			p.wrapped(p.line(5).put(green, "✓ "), dim, p.Lang.T("reservation.lifted", r.Lifted))
 		}
-		if r.Deadline != "" {
-			text += " — " + p.Lang.T("pv.deadline", r.Deadline)
-		}
-		p.wrapped(l, plain, text)
 	}
+}
+
+func (p *page) reservation(r v1alpha1.Reservation) string {
+	text := r.Text
+	if r.Owner != "" {
+		text += " — " + r.Owner
+	}
+	if r.Deadline != "" {
+		text += " — " + p.Lang.T("pv.deadline", r.Deadline)
+	}
+	return text
 }
 
 // pvState is a PV's state in one line.

@@ -19,6 +19,8 @@ type Bridge struct {
 	Environments []v1alpha1.Environment
 	Gates        []v1alpha1.QualityGate
 	Releases     []v1alpha1.Release
+	// PVs are empty for somebody who may not read them.
+	PVs []v1alpha1.PV
 }
 
 // Geometry of the picture, in columns.
@@ -132,6 +134,9 @@ func Status(b Bridge, s Screen) string {
 	} else {
 		p.picture(spans)
 	}
+	p.held(b.Held())
+	p.debts(Debts(b.Releases))
+	p.openReservations(s.Lang.T("reservation.overdue-title"), overdue(OpenReservations(b.PVs, s.Now)))
 	p.crossing(b, spans)
 	p.fallen(b, spans)
 	p.blank()

@@ -3,6 +3,7 @@
 package view
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 
@@ -28,7 +29,7 @@ func Release(b Bridge, r *v1alpha1.Release, s Screen) string {
 	}
 	p.environments(r)
 	p.approvals(r)
-	p.karmaBreakdown(r)
+	p.karmaBreakdown(r, nil)
 	p.bundle(r)
 	p.stalled(r)
 	return p.String()
@@ -58,6 +59,10 @@ func (p *page) releaseHead(b Bridge, r *v1alpha1.Release) {
 	l.karmaBar(r.Status.Karma).put(levelColour(r.Status.Karma), " "+r.Status.Level)
 	l.put(dim, " · "+p.Lang.T("release.works", r.Status.Works))
 	p.wrapped(p.field("release.next"), bold, p.next(r))
+	if r.Status.Earliest != "" {
+		p.wrapped(p.field("release.earliest"), plain, r.Status.Earliest)
+	}
+	p.returned(3, r)
 }
 
 // field starts a line with a label.
@@ -108,6 +113,9 @@ func (p *page) gate(g v1alpha1.GateVerdict) {
 	}
 	if g.Until != nil {
 		p.line(6).put(yellow, p.Lang.T("why.until", p.until(g.Until.Time)))
+	}
+	if opens := p.opens(g); opens != "" && g.Verdict != v1alpha1.VerdictPassed && (g.Until == nil || !g.Until.Equal(g.Earliest)) {
+		p.wrapped(p.line(6), dim, p.Lang.T("why.earliest", opens))
 	}
 	column := 0
 	for _, v := range g.Criteria {
@@ -170,7 +178,7 @@ func (p *page) approvals(r *v1alpha1.Release) {
 	p.heading(p.Lang.T("release.approvals"))
 	for _, a := range r.Status.Approvals {
 		mark, c := "✓", green
-		if a.Decision != v1alpha1.DecisionApproved {
+		if a.Decision != v1alpha1.DecisionApproved && a.Decision != v1alpha1.DecisionRegularised {
 			mark, c = "✗", red
 		}
 		if a.Stale != "" {
@@ -197,12 +205,23 @@ func (p *page) decision(d string) string {
 	return d
 }
 
-// karmaBreakdown lists every figure with their sum, and says so when they do not add up.
-func (p *page) karmaBreakdown(r *v1alpha1.Release) {
+// karmaBreakdown lists every figure with their sum, and says so when they do not add up; beside another release, with the
+// difference to it.
+func (p *page) karmaBreakdown(r, against *v1alpha1.Release) {
 	if len(r.Status.KarmaBreakdown) == 0 {
 		return
 	}
-	p.heading(p.Lang.T("release.karma"))
+	other, messages := map[string]int32{}, 31
+	if against != nil && against.UID != r.UID {
+		p.heading(p.Lang.T("release.karma"), p.Lang.T("approve.karma-against", Label(against), against.Status.Karma))
+		messages = 38
+		for _, k := range against.Status.KarmaBreakdown {
+			other[k.Name] = k.Points
+		}
+	} else {
+		p.heading(p.Lang.T("release.karma"))
+		against = nil
+	}
 	sum := int32(0)
 	for _, k := range r.Status.KarmaBreakdown {
 		sum += k.Points
@@ -218,14 +237,36 @@ func (p *page) karmaBreakdown(r *v1alpha1.Release) {
 		if k.Max > 0 {
 			of = " / " + strconv.Itoa(int(k.Max))
 		}
-		p.wrapped(l.put(dim, of).to(31), dim, k.Message)
+		l.put(dim, of)
+		if against != nil {
+			p.difference(l.to(31), k.Points-other[k.Name])
+			delete(other, k.Name)
+		}
+		p.wrapped(l.to(messages), dim, k.Message)
+	}
+	for _, name := range slices.Sorted(maps.Keys(other)) { // figures that only the other one has
+		p.difference(p.line(2).fit(bold, name, 16).to(18).put(dim, padLeft("—", 5)).to(31), -other[name])
 	}
 	p.line(18).put(dim, "─────")
-	p.line(2).put(bold, p.Lang.T("release.karma-sum")).to(18).
-		put(levelColour(sum), padLeft(strconv.Itoa(int(sum)), 5)).put(dim, " / 100").
-		put(levelColour(sum), "  "+r.Status.Level)
+	l := p.line(2).put(bold, p.Lang.T("release.karma-sum")).to(18).
+		put(levelColour(sum), padLeft(strconv.Itoa(int(sum)), 5)).put(dim, " / 100")
+	if against != nil {
+		p.difference(l.to(31), r.Status.Karma-against.Status.Karma)
+		l.to(messages - 2)
+	}
+	l.put(levelColour(sum), "  "+r.Status.Level)
 	if sum != r.Status.Karma {
 		p.wrapped(p.line(2), red, p.Lang.T("release.karma-mismatch", sum, r.Status.Karma))
+	}
+}
+
+// difference is signed; nothing for none.
+func (p *page) difference(l *line, points int32) {
+	switch {
+	case points > 0:
+		l.put(green, "(+"+strconv.Itoa(int(points))+")")
+	case points < 0:
+		l.put(red, "("+strconv.Itoa(int(points))+")")
 	}
 }
 
@@ -267,13 +308,17 @@ func (p *page) stalled(r *v1alpha1.Release) {
 	}
 }
 
-// Why draws what each gate of a release says; with a gate's name, only that gate.
-func Why(project string, r *v1alpha1.Release, gate string, s Screen) string {
+// Why draws what each gate of a release says, and what keeps the project's gates shut; with a gate's name, only that gate.
+func Why(b Bridge, r *v1alpha1.Release, gate string, s Screen) string {
 	p := s.page()
-	l := p.line(1).put(bold, Label(r)).put(dim, " · ").put(plain, project).put(dim, " · "+s.Lang.T("status.karma")+" ")
+	l := p.line(1).put(bold, Label(r)).put(dim, " · ").put(plain, b.Namespace).put(dim, " · "+s.Lang.T("status.karma")+" ")
 	l.put(levelColour(r.Status.Karma), s.Lang.T("status.karma-level", r.Status.Karma, r.Status.Level))
 	if gate == "" {
 		p.wrapped(p.line(1).put(yellow, "→ "), bold, p.next(r))
+		if r.Status.Earliest != "" {
+			p.wrapped(p.line(1).put(dim, p.Lang.T("release.earliest")+" "), plain, r.Status.Earliest)
+		}
+		p.returned(1, r)
 	}
 	p.blank()
 	for _, g := range Verdicts(r, gate) {
@@ -282,6 +327,8 @@ func Why(project string, r *v1alpha1.Release, gate string, s Screen) string {
 	if len(r.Status.Gates) == 0 {
 		p.line(2).put(dim, s.Lang.T("status.not-judged"))
 	}
+	p.held(b.Held())
+	p.debts(Debts(b.Releases))
 	p.stalled(r)
 	return p.String()
 }

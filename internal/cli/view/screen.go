@@ -237,7 +237,7 @@ func Wrap(text string, room int) string {
 // asciiForms are one-column replacements of what the views draw with.
 var asciiForms = map[rune]rune{
 	'═': '=', '━': '=', '╍': ':', '─': '-', '║': '|', '╬': '#', '▶': '>', '▼': 'v', '●': 'O', '·': '.', '→': '>',
-	'✓': 'v', '✗': 'x', '…': '~', '█': '#', '░': '.', '—': '-', '–': '-', '’': '\'', '≥': '>', '«': '"', '»': '"', '°': 'o',
+	'✓': 'v', '✗': 'x', '…': '~', '█': '#', '░': '.', '—': '-', '–': '-', '’': '\'', '≥': '>', '«': '"', '»': '"', '°': 'o', '←': '<', '−': '-',
 }
 
 // ascii replaces what is not ASCII: drawing characters by their likes, letters by their base letter, the rest by "?".

@@ -31,6 +31,9 @@ func fateOf(r *v1alpha1.Release) fate {
 	if ready.Status == metav1.ConditionTrue {
 		return crossed
 	}
+	if r.Status.Returned != nil {
+		return fallen
+	}
 	switch ready.Reason {
 	case v1alpha1.ReasonCrossed:
 		return crossed
@@ -69,7 +72,7 @@ func (p *page) crossing(b Bridge, spans []span) {
 	}
 }
 
-// fallen lists the newest of those that a gate refused, a person rejected, or a server rolled back.
+// fallen lists the newest of those that a gate refused, a person rejected, the client refused, or a server rolled back.
 func (p *page) fallen(b Bridge, spans []span) {
 	var down []v1alpha1.Release
 	for _, r := range Newest(b.Releases) {
@@ -89,6 +92,7 @@ func (p *page) fallen(b Bridge, spans []span) {
 		p.releaseTitle(p.line(2), &r)
 		p.track(p.line(2), &r, spans)
 		p.wrapped(p.line(4).put(red, "✗ "), plain, p.next(&r))
+		p.returned(4, &r)
 	}
 }
 
