@@ -138,16 +138,24 @@ func (j *judged) start() *controllertest.Running {
 
 // quiet waits until nothing was written for two seconds: the end of what the controllers had to do.
 func (j *judged) quiet() {
+	j.b.Helper()
 	last, since := j.writes.Load(), time.Now()
-	cptest.Wait(j.b, "the controllers to be done", func(context.Context) error {
+	for limit := since.Add(20 * time.Minute); time.Since(since) < 2*time.Second; {
 		if now := j.writes.Load(); now != last {
 			last, since = now, time.Now()
 		}
-		if time.Since(since) < 2*time.Second {
-			return errors.New("still writing")
+		if time.Now().After(limit) {
+			j.b.Fatal("the controllers are still writing")
 		}
-		return nil
-	})
+		j.pause()
+	}
+}
+
+func (j *judged) pause() {
+	select {
+	case <-time.After(50 * time.Millisecond):
+	case <-j.b.Context().Done():
+	}
 }
 
 // projects makes module projects of the template: no registry is measured.
@@ -246,9 +254,6 @@ func (j *judged) await(projects []string, releases int) {
 		if time.Now().After(limit) {
 			j.b.Fatalf("%d of %d releases judged", done, releases)
 		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-j.b.Context().Done():
-		}
+		j.pause()
 	}
 }
