@@ -12,15 +12,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/envelope"
 )
-
-// recorder is what the controllers tell events to.
-type recorder = events.EventRecorder
 
 // keySecret holds the key that signs authorizations and the salt of value hashes, in the system namespace.
 const (
