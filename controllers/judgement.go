@@ -72,13 +72,16 @@ func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) (v1alpha1.ReleaseStatus, 
 func judgeGates(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set) time.Time {
 	var recheck time.Time
 	var way []gate.Crossing
-	for _, g := range s.gates {
+	for i, g := range s.gates {
 		in := gateInput(s, *st, set, g)
 		v, again := judgeGate(s, st, in, g)
+		st.Gates = append(st.Gates, v)
+		if last := !slices.ContainsFunc(s.gates[i+1:], func(o v1alpha1.QualityGate) bool { return o.Spec.Environment == g.Spec.Environment }); last {
+			open(s, st, g.Spec.Environment)
+		}
 		if !again.IsZero() && (recheck.IsZero() || again.Before(recheck)) {
 			recheck = again
 		}
-		st.Gates = append(st.Gates, v)
 		way = append(way, gate.Crossing{Input: in})
 	}
 	for i := range way {
@@ -269,7 +272,7 @@ func scoreRelease(s snapshot, set evidence.Set, st v1alpha1.ReleaseStatus) karma
 	return karma.Compute(in)
 }
 
-// judgeGate judges one gate and, when it opens, adds the entry of the environment it guards.
+// judgeGate judges one gate; what was sent out stands as it was judged.
 func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, in gate.Input, g v1alpha1.QualityGate) (v1alpha1.GateVerdict, time.Time) {
 	envName := g.Spec.Environment
 	entry := findEntry(st.Environments, envName)
@@ -282,20 +285,32 @@ func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, in gate.Input, g v1alpha1
 		in.Failed = fmt.Sprintf("%s in %s: %s", gate.Words(entry.Phase), envName, entry.Message)
 	}
 	j := gate.Judge(in)
+	return j.GateVerdict, j.Recheck
+}
+
+// open lets the release into an environment whose gates have all passed, and takes back what was let in but not sent when
+// one of them does not pass any more.
+func open(s snapshot, st *v1alpha1.ReleaseStatus, environment string) {
+	entry, hash := findEntry(st.Environments, environment), bundleHash(st.Bundle, environment)
+	if entry != nil && settled(*entry, hash) {
+		return
+	}
+	shut := slices.ContainsFunc(st.Gates, func(v v1alpha1.GateVerdict) bool {
+		return v.Environment == environment && v.Verdict != v1alpha1.VerdictPassed
+	})
 	switch {
-	case j.Verdict == v1alpha1.VerdictPassed && (entry == nil || entry.Phase != v1alpha1.PhaseAuthorized || entry.BundleHash != hash):
+	case !shut && (entry == nil || entry.Phase != v1alpha1.PhaseAuthorized || entry.BundleHash != hash):
 		fresh := v1alpha1.ReleaseEnvironment{
-			Name: envName, Phase: v1alpha1.PhaseAuthorized, BundleHash: hash, Retry: retry,
-			AuthorizedAt: authorizedAt(s, envName, entry),
+			Name: environment, Phase: v1alpha1.PhaseAuthorized, BundleHash: hash, Retry: retryFor(s.release, environment),
+			AuthorizedAt: authorizedAt(s, environment, entry),
 		}
-		if isExternal(s.bridge, envName) { // said at once, so that the next look has nothing to add
+		if isExternal(s.bridge, environment) { // said at once, so that the next look has nothing to add
 			fresh.Message = waitsForPipeline
 		}
 		st.Environments = putEntry(s.bridge, st.Environments, fresh)
-	case j.Verdict != v1alpha1.VerdictPassed && entry != nil && entry.Phase == v1alpha1.PhaseAuthorized:
-		st.Environments = slices.DeleteFunc(st.Environments, func(e v1alpha1.ReleaseEnvironment) bool { return e.Name == envName })
+	case shut && entry != nil && entry.Phase == v1alpha1.PhaseAuthorized:
+		st.Environments = slices.DeleteFunc(st.Environments, func(e v1alpha1.ReleaseEnvironment) bool { return e.Name == environment })
 	}
-	return j.GateVerdict, j.Recheck
 }
 
 // authorizedAt is now, but always after everything that was ever authorised for the environment, even if the clock was set

@@ -918,3 +918,30 @@ func TestNextLookIsExact(t *testing.T) {
 		}
 	}
 }
+
+// Two gates may guard one environment: both must pass, whichever does so first.
+func TestEveryGateOfAnEnvironmentMustPass(t *testing.T) {
+	for _, number := range []int32{2, 9} {
+		w := newWorld()
+		extra := v1alpha1.QualityGate{Spec: v1alpha1.QualityGateSpec{Number: number, Environment: "production", Mode: v1alpha1.ModeAutomatic,
+			Criteria: []v1alpha1.Criterion{{Name: "karma", Karma: &v1alpha1.KarmaCriterion{Minimum: 60}}}}}
+		extra.Name = "extra"
+		w.s.gates = append(w.s.gates, extra)
+		slices.SortStableFunc(w.s.gates, func(a, b v1alpha1.QualityGate) int { return int(a.Spec.Number - b.Spec.Number) })
+		w.toClient(t)
+		w.openPV(v1alpha1.PVAccepted)
+		w.pass(14 * day)
+		w.approve("production", "cto@dynors.com")
+		if st := w.judge(); findEntry(st.Environments, "production") != nil {
+			t.Errorf("number %d: one gate was enough: %s", number, verdicts(st))
+		}
+		for i := range w.s.gates {
+			if w.s.gates[i].Name == "extra" {
+				w.s.gates[i].Spec.Criteria[0].Karma.Minimum = 50
+			}
+		}
+		if st := w.judge(); findEntry(st.Environments, "production") == nil {
+			t.Errorf("number %d: both pass, and it stays shut: %s", number, verdicts(st))
+		}
+	}
+}
