@@ -425,7 +425,7 @@ func guardedEnvironment(s snapshot, in *gate.Input, env v1alpha1.Environment) {
 // holdOn is the hold of an environment: the release that was let in last, of these, failed there, and nobody has resumed
 // since. The release that is judged, if any, is not among them, so that it may be tried again itself.
 func holdOn(env v1alpha1.Environment, releases []v1alpha1.Release, own *v1alpha1.Release) *v1alpha1.Hold {
-	if keep := env.Spec.Rollout.HoldAfterRollback; keep != nil && !*keep {
+	if keep := env.Spec.HoldAfterRollback; keep != nil && !*keep {
 		return nil
 	}
 	var last *v1alpha1.Release

@@ -689,7 +689,7 @@ func TestHoldAfterRollback(t *testing.T) {
 		}, true},
 		{"holds are off", func(w *world) {
 			w.sibling("dev", v1alpha1.PhaseFailed, -time.Hour)
-			w.s.bridge[0].Spec.Rollout.HoldAfterRollback = ptr(false)
+			w.s.bridge[0].Spec.HoldAfterRollback = ptr(false)
 		}, true},
 		{"resumed", func(w *world) {
 			o := w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour)

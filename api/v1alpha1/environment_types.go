@@ -95,6 +95,12 @@ type EnvironmentSpec struct {
 	// +kubebuilder:validation:Enum=Automatic;Always;Never
 	Supersede string `json:"supersede,omitempty"`
 
+	// After a release failed here or was rolled back, nothing opens by itself until somebody resumes it
+	// (`kubectl sirrat resume <environment>`). Default true.
+	// +optional
+	// +kubebuilder:default=true
+	HoldAfterRollback *bool `json:"holdAfterRollback,omitempty"`
+
 	// Address at which people reach this environment, as printed in the PV. Example: https://recette.client.example.
 	// +optional
 	// +kubebuilder:validation:MaxLength=500
@@ -194,11 +200,6 @@ type RolloutStrategy struct {
 	// +optional
 	// +kubebuilder:default=true
 	AutoRollback *bool `json:"autoRollback,omitempty"`
-	// After a release failed here or was rolled back, nothing opens by itself until somebody resumes it
-	// (`kubectl sirrat resume <environment>`). Default true.
-	// +optional
-	// +kubebuilder:default=true
-	HoldAfterRollback *bool `json:"holdAfterRollback,omitempty"`
 	// Time within which all containers must be healthy. Default 5m.
 	// +optional
 	// +kubebuilder:default="5m"

@@ -529,7 +529,7 @@ func TestPaperMeanwhile(t *testing.T) {
 	w := b.open(b.link(alice)).enter()
 	form := w.filled(p, "Accepted")
 	changed := b.read(p)
-	changed.Spec.Paper = &v1alpha1.PaperPV{Decision: v1alpha1.PVAccepted, SignedBy: bob, SignedOn: "2026-11-22", ScanHash: "sha256:" + strings.Repeat("0", 64), UploadedBy: "cto@dynors.com"}
+	changed.Spec.Paper = &v1alpha1.PaperPV{Decision: v1alpha1.PVAccepted, SignedBy: bob, SignedOn: "2026-11-22", ScanHash: "sha256:" + strings.Repeat("0", 64), UploadedBy: "sirrat:server"}
 	if err := b.c.Update(t.Context(), changed); err != nil {
 		t.Fatal(err)
 	}

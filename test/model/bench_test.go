@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -256,4 +257,47 @@ func (j *judged) await(projects []string, releases int) {
 		}
 		j.pause()
 	}
+}
+
+// BenchmarkSoakEnd measures how long after the exact end of a soak the gate opens. Nothing polls: the look at the end is
+// asked for when the soak begins.
+func BenchmarkSoakEnd(b *testing.B) {
+	j := &judged{b: b, env: cptest.Start(b)}
+	scheme, err := controllers.NewScheme()
+	j.must(err)
+	j.c, err = client.New(j.env.Config, client.Options{Scheme: scheme})
+	j.must(err)
+	run, err := controllertest.Start(context.Background(), j.env, controllertest.Options{})
+	j.must(err)
+	j.clock.Store(time.Now().Unix())
+	name := j.projects(1)[0]
+	const soak = 3 * time.Second
+	gate := client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"mode":"Automatic","criteria":[{"name":"soak","soak":{"environment":"dev","min":"3s","max":"3s"}}]}}`))
+	j.must(j.c.Patch(b.Context(), &v1alpha1.QualityGate{ObjectMeta: metav1.ObjectMeta{Name: "qa", Namespace: name}}, gate))
+	var late []time.Duration
+	for i := range b.N {
+		j.clock.Store(time.Now().Unix())
+		j.store(name, i)
+		release := fmt.Sprintf("%07x", 0xa000000+i)
+		deployed := &v1alpha1.CIResult{ObjectMeta: metav1.ObjectMeta{Name: release + "-deployment-0123456789", Namespace: name}, Spec: v1alpha1.CIResultSpec{
+			Commit: release + strings.Repeat("0", 33), Type: v1alpha1.TypeDeployment, Status: v1alpha1.StatusDeployed, Environment: "dev",
+			Received: metav1.NewTime(time.Now().Truncate(time.Second)), ReportHash: "sha256:" + strings.Repeat("0", 64),
+		}}
+		j.must(j.c.Create(b.Context(), deployed))
+		cptest.Wait(b, "the gate to open", func(ctx context.Context) error {
+			var r v1alpha1.Release
+			if err := j.c.Get(ctx, client.ObjectKey{Namespace: name, Name: release}, &r); err != nil {
+				return err
+			}
+			if len(r.Status.Environments) < 2 || r.Status.Environments[0].HealthySince == nil {
+				return fmt.Errorf("%s", r.Status.Next)
+			}
+			late = append(late, r.Status.Environments[1].AuthorizedAt.Sub(r.Status.Environments[0].HealthySince.Add(soak)))
+			return nil
+		})
+	}
+	b.ReportMetric(float64(slices.Max(late).Microseconds())/1000, "ms-late-max")
+	b.ReportMetric(float64(slices.Min(late).Microseconds())/1000, "ms-late-min")
+	b.ReportMetric(0, "ns/op")
+	j.must(run.Stop())
 }
