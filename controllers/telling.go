@@ -91,7 +91,7 @@ func (r Receivers) Receivers(ctx context.Context, projectUID string) ([]notify.R
 	var out []notify.Receiver
 	for _, n := range p.Spec.Notifications {
 		receiver := notify.Receiver{Name: n.Name, Language: n.Language}
-		for _, kind := range n.On {
+		for _, kind := range n.Events {
 			receiver.On = append(receiver.On, notify.Kind(kind))
 		}
 		if n.Email != nil {

@@ -153,7 +153,7 @@ type Notification struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:Enum=ApprovalWanted;PVToSign;Refused;Deployed;RolledBack;Debt
 	// +listType=set
-	On []string `json:"on,omitempty"`
+	Events []string `json:"events,omitempty"`
 	// By e-mail.
 	// +optional
 	Email *EmailReceiver `json:"email,omitempty"`

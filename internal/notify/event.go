@@ -10,7 +10,7 @@ import (
 	"gitlab.com/dynors/sirrat/internal/cli/inert"
 )
 
-// Kind is what a receiver can ask for, as in Project.spec.notifications[].on.
+// Kind is what a receiver can ask for, as in Project.spec.notifications[].events.
 type Kind string
 
 // The kinds of events.
