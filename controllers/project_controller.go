@@ -77,8 +77,12 @@ func (r *projectReconciler) letGo(ctx context.Context, p *v1alpha1.Project) (ctr
 		return ctrl.Result{}, nil
 	}
 	done, err := r.keepArchived(ctx, p)
-	if err != nil || !done {
-		return ctrl.Result{RequeueAfter: archiveRetry}, err
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !done {
+		r.events.Eventf(p, nil, corev1.EventTypeNormal, "AwaitingArchive", "Archive", "the project goes once its results and PVs are in the archive")
+		return ctrl.Result{RequeueAfter: archiveRetry}, nil
 	}
 	controllerutil.RemoveFinalizer(p, archiveFinalizer)
 	if err := r.Update(ctx, p); err != nil {
