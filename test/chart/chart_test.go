@@ -155,7 +155,7 @@ func TestRenders(t *testing.T) {
 	}{
 		"defaults": {
 			args: []string{"--kube-version", current},
-			want: append(all, "MutatingAdmissionPolicy/sirrat-created-by"), lack: []string{"Ingress/sirrat"},
+			want: append(all, "MutatingAdmissionPolicy/sirrat-created-by", "PersistentVolumeClaim/sirrat-archive"), lack: []string{"Ingress/sirrat"},
 		},
 		"oldest Kubernetes": {
 			args: []string{"--kube-version", oldest},
@@ -164,11 +164,12 @@ func TestRenders(t *testing.T) {
 		"everything": {
 			args: []string{"--kube-version", current,
 				"--set", "ingress.enabled=true,ingress.host=sirrat.dynors.com,ingress.tlsSecret=tls,ingress.className=nginx",
+				"--set", "archive.bucket=s3+https://s3.example/sirrat,archive.credentialsSecret=s3,mail.smtp=smtps://mail.example:465,mail.user=u,mail.passwordSecret=m",
 				"--set", "replicas=2,image.digest=sha256:" + strings.Repeat("a", 64),
 				"--set", "imagePullSecrets={pull},extraArgs={--v=2},extraEnv[0].name=A,extraEnv[0].value=b",
 				"--set", "podLabels.a=b,podAnnotations.a=b,nodeSelector.a=b,tolerations[0].key=x,priorityClassName=high",
 				"--set", "serviceAccount.name=guardian,serviceAccount.annotations.a=b,service.annotations.a=b,ingress.annotations.a=b"},
-			want: []string{"Ingress/sirrat", "ServiceAccount/guardian"}, lack: []string{"ServiceAccount/sirrat"},
+			want: []string{"Ingress/sirrat", "ServiceAccount/guardian"}, lack: []string{"ServiceAccount/sirrat", "PersistentVolumeClaim/sirrat-archive"},
 		},
 		"without what the cluster has already": {
 			args: []string{"--kube-version", current, "--set", "rbac.create=false,policies.create=false,serviceAccount.create=false"},
@@ -237,6 +238,9 @@ func TestWrongValuesAreRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ set, want string }{
 		"unknown value":           {"replica=2", "replica"},
 		"too many replicas":       {"replicas=50", "replicas"},
+		"replicas and a volume":   {"replicas=2", "archive.bucket"},
+		"not a bucket":            {"archive.bucket=https://s3.example", "bucket"},
+		"no password":             {"mail.user=u", "passwordSecret"},
 		"replicas in words":       {"replicas=two", "replicas"},
 		"wrong policy":            {"image.pullPolicy=Sometimes", "pullPolicy"},
 		"wrong digest":            {"image.digest=sha256:abc", "digest"},
