@@ -48,7 +48,7 @@ const (
 // for writes to become durable, which the journal and the API server do for many at once. resultWorkers archive results.
 const (
 	releaseWorkers = 16
-	resultWorkers  = 2
+	resultWorkers  = 4
 )
 
 // NewScheme knows every kind that the controllers, the HTTP API and the command line read or write.

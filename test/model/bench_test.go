@@ -72,6 +72,7 @@ func judge(b *testing.B, releases int) {
 	j.await(names, releases)
 	took := time.Since(begin)
 	b.StopTimer()
+	b.Logf("%d releases judged in %s; their results are still being archived", releases, took.Round(time.Millisecond))
 	j.quiet()
 	b.ReportMetric(float64(releases)/took.Seconds(), "releases/s")
 	b.ReportMetric(float64(j.writes.Load())/float64(releases), "writes/release")
