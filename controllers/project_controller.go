@@ -233,23 +233,25 @@ func expired(releases []v1alpha1.Release, envs []v1alpha1.Environment, owed []v1
 	return out
 }
 
-// prune deletes releases with the CI results of their commits. PVs stay.
+// prune deletes releases with the CI results of their commits, once those are archived: what is not is kept until another
+// look. PVs stay.
 func (r *projectReconciler) prune(ctx context.Context, p *v1alpha1.Project, releases []v1alpha1.Release) error {
 	for i := range releases {
 		rel := &releases[i]
-		if err := client.IgnoreNotFound(r.Delete(ctx, rel, client.Preconditions{UID: &rel.UID})); err != nil {
-			return fmt.Errorf("delete release %s: %w", rel.Name, err)
-		}
 		var results v1alpha1.CIResultList
 		if err := r.List(ctx, &results, client.InNamespace(p.Name), client.MatchingFields{indexCommit: v1alpha1.ShortSHA(rel.Spec.Commit)}); err != nil {
 			return fmt.Errorf("list results: %w", err)
 		}
-		for j := range results.Items {
-			if results.Items[j].Spec.Commit != rel.Spec.Commit {
-				continue
-			}
-			if err := client.IgnoreNotFound(r.Delete(ctx, &results.Items[j])); err != nil {
-				return fmt.Errorf("delete result %s: %w", results.Items[j].Name, err)
+		own := slices.DeleteFunc(results.Items, func(res v1alpha1.CIResult) bool { return res.Spec.Commit != rel.Spec.Commit })
+		if slices.ContainsFunc(own, func(res v1alpha1.CIResult) bool { return !res.Status.Archived }) {
+			continue
+		}
+		if err := client.IgnoreNotFound(r.Delete(ctx, rel, client.Preconditions{UID: &rel.UID})); err != nil {
+			return fmt.Errorf("delete release %s: %w", rel.Name, err)
+		}
+		for j := range own {
+			if err := client.IgnoreNotFound(r.Delete(ctx, &own[j])); err != nil {
+				return fmt.Errorf("delete result %s: %w", own[j].Name, err)
 			}
 		}
 		r.events.Eventf(p, nil, corev1.EventTypeNormal, "ReleaseExpired", "Prune", "release %s is beyond spec.retention.releases", rel.Name)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -64,9 +65,7 @@ func (r *pvReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 			return ctrl.Result{}, err
 		}
 	}
-	if trusted {
-		liftReservations(&p)
-	}
+	liftReservations(&p, trusted)
 	if err := r.record(ctx, &project, &p); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -155,12 +154,18 @@ func (r *pvReconciler) settle(p *v1alpha1.PV, d pv.Decision, keyID, signatureHas
 	return nil
 }
 
-// liftReservations marks those as settled that somebody who may says are. What was settled stays so.
-func liftReservations(p *v1alpha1.PV) {
+// liftReservations marks those as settled that somebody who may says are. What was settled stays so; what was said while
+// admission did not protect it never counts, also not once it is protected again.
+func liftReservations(p *v1alpha1.PV, trusted bool) {
 	for i := range p.Status.Reservations {
-		r := &p.Status.Reservations[i]
-		if how := p.Annotations[v1alpha1.LiftedPrefix+strconv.Itoa(i+1)]; how != "" && r.Lifted == "" {
+		r, number := &p.Status.Reservations[i], strconv.Itoa(i+1)
+		how := p.Annotations[v1alpha1.LiftedPrefix+number]
+		switch {
+		case how == "" || r.Lifted != "" || slices.Contains(p.Status.RefusedLifts, number):
+		case trusted:
 			r.Lifted = how
+		default:
+			p.Status.RefusedLifts = append(p.Status.RefusedLifts, number)
 		}
 	}
 }

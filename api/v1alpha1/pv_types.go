@@ -192,6 +192,10 @@ type PVStatus struct {
 	// What appears while it changes is not believed.
 	// +optional
 	Guard string `json:"guard,omitempty"`
+	// Numbers of the reservations that were said to be settled while admission did not protect that: they stay open.
+	// +optional
+	// +listType=set
+	RefusedLifts []string `json:"refusedLifts,omitempty"`
 	// Why the paper does not count, by the hash of what it states.
 	// +optional
 	RefusedPaper string `json:"refusedPaper,omitempty"`

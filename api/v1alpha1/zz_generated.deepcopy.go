@@ -1175,6 +1175,11 @@ func (in *PVStatus) DeepCopyInto(out *PVStatus) {
 		*out = make([]Reservation, len(*in))
 		copy(*out, *in)
 	}
+	if in.RefusedLifts != nil {
+		in, out := &in.RefusedLifts, &out.RefusedLifts
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.SignedAt != nil {
 		in, out := &in.SignedAt, &out.SignedAt
 		*out = (*in).DeepCopy()
