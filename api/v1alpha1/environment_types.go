@@ -101,6 +101,16 @@ type EnvironmentSpec struct {
 	// +kubebuilder:default=true
 	HoldAfterRollback *bool `json:"holdAfterRollback,omitempty"`
 
+	// For maintenance: hosts touch nothing of this environment, neither deploying nor healing, until this is false again.
+	// Default false.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+
+	// Takes the environment down on its hosts: a signed order to remove containers and networks. Named volumes stay unless
+	// told. Absent (the default): nothing is ever removed from a host by itself.
+	// +optional
+	Decommission *Removal `json:"decommission,omitempty"`
+
 	// Address at which people reach this environment, as printed in the PV. Example: https://recette.client.example.
 	// +optional
 	// +kubebuilder:validation:MaxLength=500
@@ -140,7 +150,7 @@ type ConfigMapKey struct {
 
 // HealthCheck is one check made from the server itself.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.http) != has(self.tcp)",message="give exactly one of http and tcp"
+// +kubebuilder:validation:XValidation:rule="[has(self.http), has(self.tcp), has(self.exec)].filter(x, x).size() == 1",message="give exactly one of http, tcp and exec"
 type HealthCheck struct {
 	// GET must answer 200; when the body is JSON with a member "status", that must be "UP" (Spring Boot Actuator).
 	// +optional
@@ -148,6 +158,9 @@ type HealthCheck struct {
 	// A TCP connection must be accepted.
 	// +optional
 	TCP *TCPCheck `json:"tcp,omitempty"`
+	// A command inside every container of a service must end with exit code 0.
+	// +optional
+	Exec *ExecCheck `json:"exec,omitempty"`
 	// Time within which the check must have succeeded `successes` times in a row. Default 2m.
 	// +optional
 	// +kubebuilder:default="2m"
@@ -183,12 +196,35 @@ type TCPCheck struct {
 	Address string `json:"address"`
 }
 
+// ExecCheck is a command inside containers, run without a shell.
+type ExecCheck struct {
+	// Service of the compose file.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Service string `json:"service"`
+	// Program and arguments. Values are interpolated as in the compose file. Example: ["pg_isready", "-U", "app"].
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MaxLength=1000
+	// +listType=atomic
+	Command []string `json:"command"`
+}
+
+// Values of RolloutStrategy.strategy.
+const (
+	StrategyRecreate   = "Recreate"
+	StrategyStartFirst = "StartFirst"
+)
+
 // RolloutStrategy says how a release replaces the previous one.
 type RolloutStrategy struct {
-	// Recreate (default): containers are replaced in place.
+	// Recreate (default): containers are replaced in place. StartFirst: new replicas start beside the old ones, which stop
+	// once the new ones are healthy; services that cannot have two generations at a time (a fixed host port, a volume with a
+	// single writer, a container_name) are replaced in place all the same, and the Rollout says why.
+	// A service's own deploy.update_config.order comes before this.
 	// +optional
 	// +kubebuilder:default=Recreate
-	// +kubebuilder:validation:Enum=Recreate
+	// +kubebuilder:validation:Enum=Recreate;StartFirst
 	Strategy string `json:"strategy,omitempty"`
 	// Hosts that may be busy with a rollout at the same time. Default 1.
 	// +optional
@@ -205,6 +241,26 @@ type RolloutStrategy struct {
 	// +kubebuilder:default="5m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="a duration from 1s to 24h"
 	Timeout metav1.Duration `json:"timeout,omitzero"`
+	// StartFirst only: time that an old replica keeps serving after the new ones are healthy, so that proxies learn of them,
+	// before it is told to stop. Default 2s.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1h')",message="a duration from 0s to 1h"
+	Drain metav1.Duration `json:"drain,omitzero"`
+	// Sets of images that a host keeps on disk beyond the current and the last good one. Default 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=20
+	Keep *int32 `json:"keep,omitempty"`
+	// Time between the moment that a batch of hosts is healthy and the next batch. Default none.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('168h')",message="a duration from 0s to 168h"
+	Pause metav1.Duration `json:"pause,omitzero"`
+	// Percent of the hosts on which a release must become healthy. As soon as it cannot be reached any more, no further host
+	// gets the release. Default 100: the first failure stops.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	SuccessThreshold *int32 `json:"successThreshold,omitempty"`
 }
 
 // EnvironmentStatus is what the controllers know of an environment.

@@ -10,7 +10,9 @@ import (
 const (
 	RolloutPending    = "Pending"    // seen by no agent yet
 	RolloutVerifying  = "Verifying"  // authorization and compose file are checked
+	RolloutPreflight  = "Preflight"  // disk, architecture and ports are looked at
 	RolloutPulling    = "Pulling"    // images are fetched by digest
+	RolloutMigrating  = "Migrating"  // pre-deploy jobs run; what serves still serves
 	RolloutStarting   = "Starting"   // compose up
 	RolloutChecking   = "Checking"   // waiting for health
 	RolloutHealthy    = "Healthy"    // committed: this is what runs
@@ -18,6 +20,9 @@ const (
 	RolloutRejected   = "Rejected"   // never started: not authorised, or not admissible
 	RolloutFailed     = "Failed"     // did not become healthy, nothing to go back to, or going back failed
 	RolloutRolledBack = "RolledBack" // did not become healthy; the last good set serves again
+	RolloutHeld       = "Held"       // failed after an irreversible job had run: nothing goes back by itself, a person decides
+	RolloutRemoving   = "Removing"   // a tombstone is carried out: compose down
+	RolloutRemoved    = "Removed"    // a tombstone was carried out
 	RolloutSuperseded = "Superseded" // a higher sequence took its place
 )
 
@@ -88,9 +93,36 @@ type RolloutSpec struct {
 	// How to replace what runs.
 	// +optional
 	Strategy RolloutStrategy `json:"strategy,omitzero"`
+	// The release says that it cannot be taken back (Release.spec.reversible: false): once its pre-deploy jobs have begun, a
+	// failure holds for a person to decide, and never goes back by itself. Default false.
+	// +optional
+	Irreversible bool `json:"irreversible,omitempty"`
+	// A tombstone: everything of the environment on this host is to be taken down. Compose file and images are empty then.
+	// +optional
+	Remove *Removal `json:"remove,omitempty"`
+	// The client's own acceptance, where a gate asked for one: hosts whose owner demands a second signature verify it.
+	// +optional
+	Acceptance *Acceptance `json:"acceptance,omitempty"`
 	// The signed authorization: a DSSE envelope (JSON) over an in-toto statement that names all of the above.
 	// +kubebuilder:validation:MaxLength=131072
 	Authorization string `json:"authorization"`
+}
+
+// Removal says what goes beyond containers and networks.
+type Removal struct {
+	// Named volumes too, with all data in them. Default false.
+	// +optional
+	Volumes bool `json:"volumes,omitempty"`
+}
+
+// Acceptance is a PV as the client signed it.
+type Acceptance struct {
+	// The document, as in PV.spec.document.
+	// +kubebuilder:validation:MaxLength=262144
+	Document string `json:"document"`
+	// The client's signature, as in PV.spec.signature.
+	// +kubebuilder:validation:MaxLength=131072
+	Signature string `json:"signature"`
 }
 
 // RolloutRelease identifies the release.
@@ -119,7 +151,8 @@ type RolloutStatus struct {
 	// Generation of the spec that this status speaks of.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// Pending, Verifying, Pulling, Starting, Checking, Healthy, Unhealthy, Rejected, Failed, RolledBack or Superseded.
+	// Pending, Verifying, Preflight, Pulling, Migrating, Starting, Checking, Healthy, Unhealthy, Rejected, Failed, RolledBack,
+	// Held, Removing, Removed or Superseded.
 	// +optional
 	Phase string `json:"phase,omitempty"`
 	// Details in words: progress, what failed and why.
