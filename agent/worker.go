@@ -15,6 +15,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/agent/compose"
 	"gitlab.com/dynors/sirrat/agent/health"
+	"gitlab.com/dynors/sirrat/agent/history"
 	"gitlab.com/dynors/sirrat/agent/plan"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
@@ -50,6 +51,8 @@ type worker struct {
 	base    health.Baseline
 	healing plan.Healing
 	trouble time.Time
+	// recorder writes the history.
+	recorder *history.Recorder
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -153,6 +156,7 @@ func (w *worker) load() {
 	if w.disk.Attempt != nil {
 		w.follow(w.disk.Attempt.Spec.ComposeProject)
 	}
+	w.record() // what a crash came before
 }
 
 // step decides and acts once, and returns when to do so again without an event; zero for never.
@@ -276,6 +280,9 @@ func (w *worker) save() error {
 		w.log.Info("state can be saved again")
 	}
 	w.unsaved = err
+	if err == nil {
+		w.record()
+	}
 	return err
 }
 
