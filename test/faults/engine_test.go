@@ -135,6 +135,8 @@ func (e *engine) kill() {
 	}
 	<-e.ended
 	e.killLeftovers(func(line string) bool { return !strings.Contains(line, "shim") })
+	// Where nobody reaps orphans, dockerd would take the dead containerd for a running one.
+	_ = os.Remove(filepath.Join(e.dir, "exec", "containerd", "containerd.pid"))
 }
 
 // killLeftovers kills the processes of this engine that outlived it, known by the folder in their command line.

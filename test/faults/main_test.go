@@ -76,6 +76,9 @@ func TestFaults(t *testing.T) {
 		run  func(*testing.T)
 	}{
 		{"kill", testKills},
+		{"engine killed", testEngineKilled},
+		{"engine absent", testEngineAbsent},
+		{"engine hangs", testEngineHangs},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -222,15 +221,4 @@ func hold(ctx context.Context, which func(*http.Request) bool) func(http.Respons
 		}
 		return false
 	}
-}
-
-// digests of repositories' images, for messages.
-func shortDigests(images ...string) string {
-	var short []string
-	for _, image := range images {
-		_, digest, _ := strings.Cut(image, "@sha256:")
-		short = append(short, digest[:min(8, len(digest))])
-	}
-	slices.Sort(short)
-	return strings.Join(short, " ")
 }

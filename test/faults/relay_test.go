@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -18,10 +17,11 @@ type relay struct {
 	cut, frozen bool
 	thawed      chan struct{}
 	open        map[net.Conn]bool
+	stranded    map[net.Conn]bool
 }
 
 func newRelay(t testing.TB, listener net.Listener, dial func() (net.Conn, error)) *relay {
-	r := &relay{listener: listener, dial: dial, open: map[net.Conn]bool{}, thawed: make(chan struct{})}
+	r := &relay{listener: listener, dial: dial, open: map[net.Conn]bool{}, stranded: map[net.Conn]bool{}, thawed: make(chan struct{})}
 	close(r.thawed)
 	go r.serve()
 	t.Cleanup(func() {
@@ -99,6 +99,8 @@ func (r *relay) pass(in net.Conn) {
 		defer r.mu.Unlock()
 		delete(r.open, in)
 		delete(r.open, out)
+		delete(r.stranded, in)
+		delete(r.stranded, out)
 	}()
 	done := make(chan struct{}, 2)
 	for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
@@ -115,12 +117,13 @@ func (r *relay) pass(in net.Conn) {
 	<-done
 }
 
-func (r *relay) copy(to io.Writer, from io.Reader) {
+// copy passes bytes on. A connection that was stranded swallows them.
+func (r *relay) copy(to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
 		<-r.gate()
-		if n > 0 {
+		if n > 0 && !r.isStranded(from) {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}
@@ -129,4 +132,19 @@ func (r *relay) copy(to io.Writer, from io.Reader) {
 			return
 		}
 	}
+}
+
+// strand leaves the connections there are without an answer for ever, and lets new ones through.
+func (r *relay) strand() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for connection := range r.open {
+		r.stranded[connection] = true
+	}
+}
+
+func (r *relay) isStranded(connection net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stranded[connection]
 }

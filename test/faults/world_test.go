@@ -4,7 +4,6 @@ package faults
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -57,7 +56,7 @@ func newWorld(t testing.TB, e *engine) *world {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the agent said last:\n%s", w.said.tail(60))
+			t.Logf("the agent said last:\n%s", w.said.tail(25))
 		}
 	})
 	w.host = newHost(t)
@@ -272,6 +271,13 @@ func (w *world) containers() []oracle.Running {
 	return all
 }
 
+func (w *world) removeContainer(id string) {
+	w.Helper()
+	if _, err := w.engine.client.ContainerRemove(w.Context(), id, client.ContainerRemoveOptions{Force: true}); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // only is the one container of the project.
 func (w *world) only() oracle.Running {
 	w.Helper()
@@ -335,5 +341,3 @@ func shortDigest(image string) string {
 	_, digest, _ := strings.Cut(image, "@sha256:")
 	return digest[:min(8, len(digest))]
 }
-
-var errNotYet = errors.New("not yet")

@@ -5,6 +5,7 @@ package oracle
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
@@ -14,8 +15,15 @@ func Check(r Record) []string {
 	return slices.Concat(Lost(r), Doubled(r), Unauthorised(r), Touched(r), NotServed(r), WentBack(r))
 }
 
-// disturbed says whether something was done to the agent, the engine or this container at positions from..to.
+// inFlight is how long the engine may go on with a call after whoever made it was killed.
+const inFlight = 5 * time.Second
+
+// disturbed says whether something was done to the agent, the engine or this container between the positions from and to, or
+// so shortly before that from is what was in flight.
 func (r Record) disturbed(id string, from, to int) bool {
+	for earliest := r.Entries[from].At.Add(-inFlight); from > 0 && r.Entries[from-1].At.After(earliest); {
+		from--
+	}
 	return slices.ContainsFunc(r.Entries[from:to], func(e Entry) bool {
 		return e.Kind == Disturbance && (e.ID == "" || e.ID == id)
 	})

@@ -85,6 +85,9 @@ func TestGoodRecords(t *testing.T) {
 		"killed while it created": first().order(2, "b").pull("b").says("r2", "Starting").do(Create, "b1").killed().do(Destroy, "b1").
 			do(Create, "b2").do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").do(Start, "b2").says("r2", "Healthy").
 			says("r1", "Superseded").runs("b2"),
+		"killed before the engine created": first().order(2, "b").pull("b").says("r2", "Starting").killed().do(Create, "b1").
+			do(Destroy, "b1").do(Create, "b2").do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").do(Start, "b2").says("r2", "Healthy").
+			says("r1", "Superseded").runs("b2"),
 		"killed while it checked": first().order(2, "b").pull("b").says("r2", "Checking").killed().says("r2", "Starting").
 			do(Create, "b1").do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").do(Start, "b1").says("r2", "Healthy").
 			says("r1", "Superseded").runs("b1"),
@@ -107,14 +110,16 @@ func TestBadRecords(t *testing.T) {
 		story *story
 		want  string
 	}{
-		"left under way":         {Lost, first().order(2, "b").says("r2", "Pulling"), "r2 is left in phase Pulling"},
-		"never reported":         {Lost, first().order(2, "b"), "nothing was ever reported on r2"},
-		"wrong end":              {Lost, first().order(2, "b", func(o *Order) { o.Ends = []string{"RolledBack"} }).says("r2", "Failed"), "ended Failed"},
-		"healthy, nothing runs":  {Lost, first().runs(), "0 of 1 containers of web run"},
-		"healthy, another runs":  {Lost, first().runs("a1", "b1"), "beside r1"},
-		"two are healthy":        {Lost, replaced().says("r2", "Healthy").runs("b1"), "2 rollouts are healthy"},
-		"too many at once":       {Doubled, first().do(Create, "a2"), "2 containers of web"},
-		"created again":          {Doubled, first().do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").do(Create, "a2"), "without a cause"},
+		"left under way":        {Lost, first().order(2, "b").says("r2", "Pulling"), "r2 is left in phase Pulling"},
+		"never reported":        {Lost, first().order(2, "b"), "nothing was ever reported on r2"},
+		"wrong end":             {Lost, first().order(2, "b", func(o *Order) { o.Ends = []string{"RolledBack"} }).says("r2", "Failed"), "ended Failed"},
+		"healthy, nothing runs": {Lost, first().runs(), "0 of 1 containers of web run"},
+		"healthy, another runs": {Lost, first().runs("a1", "b1"), "beside r1"},
+		"two are healthy":       {Lost, replaced().says("r2", "Healthy").runs("b1"), "2 rollouts are healthy"},
+		"too many at once":      {Doubled, first().do(Create, "a2"), "2 containers of web"},
+		"created again":         {Doubled, first().do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").do(Create, "a2"), "without a cause"},
+		"killed long before": {Doubled, new(story).killed().order(1, "a").pull("a").says("r1", "Pulling", "Starting", "Checking").do(Create, "a1").
+			do(Destroy, "a1").do(Create, "a2"), "without a cause"},
 		"another was disturbed":  {Doubled, first().add(Entry{Kind: Disturbance, ID: "x"}).do(Destroy, "a1").do(Create, "a2"), "without a cause"},
 		"unknown image":          {Unauthorised, first().do(Create, "c1"), "which nobody authorised"},
 		"unknown image started":  {Unauthorised, first().do(Start, "c1"), "which nobody authorised"},
