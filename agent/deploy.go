@@ -37,6 +37,10 @@ type failed struct {
 	err    error
 	// untouched says that no container was touched, so that there is no way to go back.
 	untouched bool
+	// beside says that new containers stood beside those that serve, and were removed: these are their services and logs.
+	beside   bool
+	services []v1alpha1.ServiceState
+	logs     []string
 }
 
 func (f *failed) Error() string { return f.err.Error() }
@@ -73,7 +77,8 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 	retire(w.disk, d.Spec.ProjectUID)
 	w.disk.Highest = max(w.disk.Highest, d.Spec.Sequence)
 	d.Begin(v1alpha1.RolloutPulling, time.Now())
-	w.disk.Attempt = &state.Attempt{Deployment: d, Phase: v1alpha1.RolloutPulling}
+	touched := w.disk.Attempt != nil && w.disk.Attempt.Touched
+	w.disk.Attempt = &state.Attempt{Deployment: d, Phase: v1alpha1.RolloutPulling, Touched: touched}
 	w.follow(d.Spec.ComposeProject)
 	if w.save() != nil {
 		return time.Now().Add(retryAfter)
@@ -88,11 +93,11 @@ func (w *worker) resume(ctx context.Context) time.Time {
 	w.log.Info("rollout goes on after a restart", "rollout", attempt.Name, "phase", attempt.Phase)
 	if err := w.verify(ctx, attempt.Spec, true); err != nil {
 		untouched := attempt.Phase == v1alpha1.RolloutPulling
-		return w.finish(ctx, &failed{v1alpha1.ReasonAuthorizationInvalid, err, untouched})
+		return w.finish(ctx, &failed{reason: v1alpha1.ReasonAuthorizationInvalid, err: err, untouched: untouched})
 	}
 	target, err := resolve(ctx, attempt.Deployment)
 	if err != nil {
-		return w.finish(ctx, &failed{v1alpha1.ReasonComposeInvalid, err, attempt.Phase == v1alpha1.RolloutPulling})
+		return w.finish(ctx, &failed{reason: v1alpha1.ReasonComposeInvalid, err: err, untouched: attempt.Phase == v1alpha1.RolloutPulling})
 	}
 	return w.finish(ctx, w.carryOut(ctx, target, true))
 }
@@ -122,6 +127,9 @@ func (w *worker) carryOut(ctx context.Context, target *resolved, again bool) err
 	attempt := w.disk.Attempt
 	checking := attempt.Phase == v1alpha1.RolloutChecking
 	if err := w.pull(ctx, target); err != nil {
+		return err
+	}
+	if err := w.identify(ctx, target); err != nil {
 		return err
 	}
 	before, err := w.agent.engine.Containers(ctx, target.project.Name)
@@ -195,7 +203,7 @@ func (w *worker) pull(ctx context.Context, target *resolved) error {
 			if ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) {
 				return err
 			}
-			return &failed{v1alpha1.ReasonPullFailed, err, attempt.Phase == v1alpha1.RolloutPulling}
+			return &failed{reason: v1alpha1.ReasonPullFailed, err: err, untouched: attempt.Phase == v1alpha1.RolloutPulling}
 		}
 	}
 	return nil
@@ -257,20 +265,19 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		sleep(calm, stopGrace)
 		cancel()
 	})()
-	limited, cancelTimeout := context.WithTimeout(calm, timeoutOf(w.disk.Attempt.Spec))
-	defer cancelTimeout()
-	err := w.agent.engine.Up(limited, target.project, target.labels, services...)
+	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+	var f *failed
 	switch {
-	case err == nil, ctx.Err() != nil, errors.Is(err, compose.ErrUnreachable):
+	case err == nil, ctx.Err() != nil, errors.Is(err, compose.ErrUnreachable), errors.Is(err, errInterrupted):
 		return err
-	case limited.Err() != nil:
-		err = fmt.Errorf("not up within %s: a service that others depend on did not become healthy", timeoutOf(w.disk.Attempt.Spec))
+	case errors.As(err, &f):
+		return err
 	}
 	if containers, lookErr := w.agent.engine.Containers(ctx, target.project.Name); lookErr == nil {
 		verdict := health.Judge(target.services, containers, nil, nil, time.Now())
 		w.live.verdict = &verdict
 	}
-	return &failed{v1alpha1.ReasonStartFailed, err, false}
+	return &failed{reason: v1alpha1.ReasonStartFailed, err: err}
 }
 
 func timeoutOf(spec v1alpha1.RolloutSpec) time.Duration {

@@ -48,6 +48,8 @@ type worker struct {
 	base    health.Baseline
 	healing plan.Healing
 	trouble time.Time
+	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
+	drift string
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -173,6 +175,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 		}
 	}
 	decision := plan.Next(in)
+	if decision.Action == plan.Heal && w.disk.Current.Spec.Strategy.Drift == v1alpha1.DriftReport {
+		decision = plan.Decision{Action: plan.Rest, Reason: "down, and drift is only reported"}
+	}
 	w.log.V(1).Info("next", "action", decision.Action.String(), "reason", decision.Reason)
 	var again time.Time
 	switch decision.Action {

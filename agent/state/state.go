@@ -61,6 +61,8 @@ type Deployment struct {
 	HealthySince time.Time `json:"healthySince,omitzero"`
 	// Timings say when each phase began.
 	Timings []v1alpha1.PhaseTiming `json:"timings,omitempty"`
+	// Manner says in words how its services took the place of those before.
+	Manner string `json:"manner,omitempty"`
 }
 
 // Begin notes the beginning of a phase. A phase that began before, until the agent was restarted, keeps its first time.
@@ -78,6 +80,8 @@ type Attempt struct {
 	Deployment
 	// Phase is Pulling, Starting or Checking: from Starting on, containers may have been touched.
 	Phase string `json:"phase"`
+	// Touched says that something of what served before was touched, so that only going back makes it serve again.
+	Touched bool `json:"touched,omitempty"`
 	// Failure is set once it failed: from then on the way leads back.
 	Failure *Failure `json:"failure,omitempty"`
 }
