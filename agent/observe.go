@@ -76,16 +76,19 @@ func (w *worker) noteHealth(verdict health.Verdict, now time.Time) {
 		w.concludeGoingBack(current)
 	}
 	current.HealthySince = since
-	_ = w.save() // at worst the streak of health seems longer after a crash than it was, by the time of one write
+	if w.save() != nil {
+		w.trouble = now.Add(retryAfter) // a streak that is not on disk is not reported
+	}
 }
 
-// concludeGoingBack corrects a failure whose way back failed at first and was healed later.
+// concludeGoingBack notes that a last good set whose way back had failed was healed later. The rollout stays Failed: going
+// back has failed, and whoever reads of it must know; but what serves now is no secret.
 func (w *worker) concludeGoingBack(current *state.Deployment) {
 	for i := range w.disk.Failed {
 		f := &w.disk.Failed[i]
-		if f.Reason == v1alpha1.ReasonRollbackFailed && f.Sequence == w.disk.Highest {
-			f.Phase, f.Reason, f.Serving = v1alpha1.RolloutRolledBack, v1alpha1.ReasonUnhealthy, current.Spec.Sequence
-			f.Message = shorten(f.Message + "; " + current.Spec.Release.Name + " serves again")
+		if f.Reason == v1alpha1.ReasonRollbackFailed && f.Sequence == w.disk.Highest && f.Serving == 0 {
+			f.Serving = current.Spec.Sequence
+			f.Message = shorten(f.Message + "; healed since: " + current.Spec.Release.Name + " serves")
 		}
 	}
 }
@@ -142,11 +145,11 @@ func (w *worker) await(ctx context.Context, target *resolved, d state.Deployment
 		case healthy && err == nil && !pending:
 			return verdict, nil
 		case verdict.Hopeless():
-			return verdict, &failed{reason: v1alpha1.ReasonUnhealthy, err: errors.New(verdict.Message())}
+			return verdict, &failed{v1alpha1.ReasonUnhealthy, errors.New(verdict.Message()), false}
 		case err != nil:
-			return verdict, &failed{reason: v1alpha1.ReasonUnhealthy, err: err}
+			return verdict, &failed{v1alpha1.ReasonUnhealthy, err, false}
 		case !healthy && now.After(deadline):
-			return verdict, &failed{reason: v1alpha1.ReasonUnhealthy, err: fmt.Errorf("not healthy within %s: %s", timeoutOf(d.Spec), verdict.Message())}
+			return verdict, &failed{v1alpha1.ReasonUnhealthy, fmt.Errorf("not healthy within %s: %s", timeoutOf(d.Spec), verdict.Message()), false}
 		}
 		if !healthy {
 			message = verdict.Message()

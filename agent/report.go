@@ -32,7 +32,12 @@ func (w *worker) publish() {
 	}
 	w.mu.Unlock()
 	for _, rollout := range rollouts {
-		if status, known := w.statusOf(rollout); known {
+		status, known := w.statusOf(rollout)
+		if known && w.unsaved != nil && status.Phase != v1alpha1.RolloutUnhealthy {
+			w.agent.reporter.hold(rollout, shorten("held up: the agent cannot write its state on the server: "+w.unsaved.Error()))
+			continue
+		}
+		if known {
 			w.agent.reporter.report(rollout, status)
 		}
 	}

@@ -231,10 +231,11 @@ func (c *convergence) besides(ctx context.Context, all []*replacement, err error
 	if err := c.look(); err != nil {
 		return err
 	}
-	f := &failed{reason: v1alpha1.ReasonUnhealthy, err: err, untouched: true, beside: true}
+	reason := v1alpha1.ReasonUnhealthy
 	if !errors.Is(err, errNotHealthy) {
-		f.reason = v1alpha1.ReasonStartFailed
+		reason = v1alpha1.ReasonStartFailed
 	}
+	f := &besideError{error: err, removed: true}
 	gone := map[string]string{}
 	var fresh []health.Container
 	for _, r := range all {
@@ -252,8 +253,19 @@ func (c *convergence) besides(ctx context.Context, all []*replacement, err error
 	if err := c.agent.engine.Retire(c.calm, gone); err != nil {
 		return err
 	}
-	return f
+	return &failed{reason, f, true}
 }
+
+// besideError says that new containers stood beside those that serve, did not become what they should, and were removed.
+type besideError struct {
+	error
+	removed bool
+	// services and logs of the new containers.
+	services []v1alpha1.ServiceState
+	logs     []string
+}
+
+func (e *besideError) Unwrap() error { return e.error }
 
 // begun is when the attempt under way began, however often the agent was restarted since.
 func (c *convergence) begun() time.Time {
