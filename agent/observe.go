@@ -110,6 +110,7 @@ func (w *worker) heal(ctx context.Context, verdict health.Verdict) time.Time {
 		return time.Now()
 	}
 	w.healing.Count++
+	w.agent.monitor.healed()
 	w.healing.Last = time.Now()
 	if err != nil {
 		w.log.Info("healing failed", "error", redact(err.Error(), current.Secrets), "next", w.healing.Backoff().String())

@@ -25,6 +25,7 @@ func (w *worker) say(uid, message string) {
 
 // publish hands the status of every offered Rollout to the reporter, which writes what changed.
 func (w *worker) publish() {
+	w.tellDoing()
 	w.mu.Lock()
 	rollouts := make([]*v1alpha1.Rollout, 0, len(w.rollouts))
 	for _, rollout := range w.rollouts {

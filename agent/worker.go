@@ -15,6 +15,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/agent/compose"
 	"gitlab.com/dynors/sirrat/agent/health"
+	"gitlab.com/dynors/sirrat/agent/history"
 	"gitlab.com/dynors/sirrat/agent/plan"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
@@ -52,6 +53,8 @@ type worker struct {
 	trouble time.Time
 	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
 	drift string
+	// recorder writes the history.
+	recorder *history.Recorder
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -155,6 +158,7 @@ func (w *worker) load() {
 	if w.disk.Attempt != nil {
 		w.follow(w.disk.Attempt.Spec.ComposeProject)
 	}
+	w.record() // what a crash came before
 }
 
 // step decides and acts once, and returns when to do so again without an event; zero for never.
@@ -281,6 +285,9 @@ func (w *worker) save() error {
 		w.log.Info("state can be saved again")
 	}
 	w.unsaved = err
+	if err == nil {
+		w.record()
+	}
 	return err
 }
 
