@@ -210,7 +210,7 @@ func (a *Agent) withdraw(rollout *v1alpha1.Rollout) {
 
 // followEngine wakes the workers whose containers changed.
 func (a *Agent) followEngine(ctx context.Context) {
-	a.engine.Events(ctx, v1alpha1.LabelProject, func(event compose.Event) {
+	a.engine.Events(ctx, compose.ProjectLabel, func(event compose.Event) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, w := range a.workers {

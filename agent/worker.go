@@ -51,6 +51,8 @@ type worker struct {
 	base    health.Baseline
 	healing plan.Healing
 	trouble time.Time
+	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
+	drift string
 	// recorder writes the history.
 	recorder *history.Recorder
 }
@@ -183,6 +185,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 		}
 	}
 	decision := plan.Next(in)
+	if decision.Action == plan.Heal && w.disk.Current.Spec.Strategy.Drift == v1alpha1.DriftReport {
+		decision = plan.Decision{Action: plan.Rest, Reason: "down, and drift is only reported"}
+	}
 	w.log.V(1).Info("next", "action", decision.Action.String(), "reason", decision.Reason)
 	var again time.Time
 	switch decision.Action {
