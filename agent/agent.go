@@ -53,6 +53,8 @@ type Options struct {
 	Heartbeat time.Duration
 	// MetricsBind is a TCP address for GET /metrics. Empty means none.
 	MetricsBind string
+	// AllowLogs says that people may read log lines through the control plane.
+	AllowLogs bool
 	// Version of the agent, as reported.
 	Version string
 	Log     logr.Logger
@@ -72,6 +74,7 @@ type Agent struct {
 	store      *state.Store
 	reporter   *reporter
 	monitor    *monitor
+	desk       *logsDesk
 
 	mu      sync.Mutex
 	keys    []envelope.PublicKey
@@ -140,6 +143,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 		return nil, err
 	}
 	a.reporter = newReporter(identity.Host, a.client, a.log)
+	a.desk = newLogsDesk(a)
 	return a, nil
 }
 
@@ -159,6 +163,7 @@ func (a *Agent) run(ctx context.Context) error {
 		a.worker(key)
 	}
 	wg.Go(func() { a.answerCommands(ctx) })
+	wg.Go(func() { a.desk.run(ctx) })
 	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.followEngine(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
@@ -201,11 +206,13 @@ func (a *Agent) ownerOf(project string, w *worker) (owner state.Key, taken bool)
 
 func (a *Agent) offer(rollout *v1alpha1.Rollout) {
 	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).offer(rollout)
+	a.desk.offer(rollout)
 }
 
 func (a *Agent) withdraw(rollout *v1alpha1.Rollout) {
 	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).withdraw(rollout)
 	a.reporter.forget(rollout.UID)
+	a.desk.forget(rollout.UID)
 }
 
 // followEngine wakes the workers whose containers changed.
