@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
@@ -27,9 +28,7 @@ func testUnhealthy(t *testing.T) {
 		compose func(string) string
 		says    string
 	}{
-		{"healthcheck flaps", []string{"FLAP=400ms"}, func(s string) string {
-			return strings.Replace(s, "interval: 250ms, retries: 4, start_period: 500ms", "interval: 150ms, retries: 1", 1)
-		}, "healthcheck"},
+		{"check flaps", []string{"FLAP=400ms"}, nil, "check not passed within 6s"},
 		{"crash loop", []string{"EXIT_AFTER=50ms"}, nil, "restarted"},
 		{"crash loop between two looks", []string{"EXIT_AFTER=1500ms"}, func(s string) string {
 			return strings.Replace(s, "healthcheck: {test: [CMD, /app, health], interval: 250ms, retries: 4, start_period: 500ms}", "", 1)
@@ -49,7 +48,12 @@ func testUnhealthy(t *testing.T) {
 			if c.compose != nil {
 				o.compose = c.compose(o.compose)
 			}
-			o.checks = nil
+			if o.checks = nil; c.name == "check flaps" {
+				o.checks = []v1alpha1.HealthCheck{{
+					HTTP: &v1alpha1.HTTPCheck{URL: "http://127.0.0.1:${PORT}/health"}, Timeout: metav1.Duration{Duration: 6 * time.Second},
+					Interval: metav1.Duration{Duration: 100 * time.Millisecond}, Successes: 10,
+				}}
+			}
 			begin := time.Now()
 			status := w.await(w.send(o), v1alpha1.RolloutRolledBack, v1alpha1.RolloutFailed, v1alpha1.RolloutHealthy)
 			if status.Phase != v1alpha1.RolloutRolledBack || !strings.Contains(status.Message, c.says) || status.ServingSequence != 1 {
@@ -62,6 +66,35 @@ func testUnhealthy(t *testing.T) {
 			note(t, status.Phase, "after %s: %q", took.Round(100*time.Millisecond), status.Message)
 		})
 	}
+	t.Run("healthcheck flaps", func(t *testing.T) {
+		t.Parallel()
+		testHealthcheckFlaps(t, e)
+	})
+}
+
+// testHealthcheckFlaps has a container's own healthcheck say yes and no in turn. One yes is enough to be healthy, as it is to
+// Compose, but every no is reported and ends the streak of health that soaks are counted by.
+func testHealthcheckFlaps(t *testing.T, e *engine) {
+	w := newWorld(t, e)
+	w.run()
+	o := w.web(w.hub.image("app", 0, "VERSION=1", "FLAP=1500ms"), v1alpha1.RolloutSuperseded)
+	o.compose, o.checks = strings.Replace(web, "retries: 4, start_period: 500ms", "retries: 1", 1), nil
+	name := w.send(o)
+	since := w.await(name, v1alpha1.RolloutHealthy).HealthySince
+	for range 2 {
+		if s := w.await(name, v1alpha1.RolloutUnhealthy); s.HealthySince != nil {
+			t.Errorf("unhealthy, and healthy since %s", s.HealthySince)
+		}
+		again := w.await(name, v1alpha1.RolloutHealthy).HealthySince
+		if since.After(again.Time) {
+			t.Errorf("the streak of health began at %s, then at %s", since, again)
+		}
+		since = again
+	}
+	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=2"), v1alpha1.RolloutHealthy)), v1alpha1.RolloutHealthy)
+	w.await(name, v1alpha1.RolloutSuperseded)
+	r := w.judge()
+	note(t, "told each time", "%s", counts(r))
 }
 
 // testConflicts puts something foreign in the way of a release: it fails without touching the foreign thing, the old one

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/test/faults/oracle"
 )
 
 // testStateFile damages the state file while the agent is down. What runs goes on; nothing is deployed on top of a state that
@@ -51,7 +52,7 @@ func testStateFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w.disturb("state "+c.name, "")
+			w.log.Add(oracle.Entry{At: time.Now(), Kind: oracle.Forgot, What: "state " + c.name})
 			w.run()
 			said := "deploys the same again, touching nothing"
 			if c.gone {
@@ -72,6 +73,7 @@ func testStateFile(t *testing.T) {
 				if err := os.Remove(file); err != nil { // a person has looked
 					t.Fatal(err)
 				}
+				w.log.Add(oracle.Entry{At: time.Now(), Kind: oracle.Forgot, What: "state removed"})
 			}
 			if after := w.only(); after.ID != before.ID || after.State != "running" {
 				t.Errorf("the container was touched: %+v, before %+v", after, before)
