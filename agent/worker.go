@@ -50,6 +50,8 @@ type worker struct {
 	base    health.Baseline
 	healing plan.Healing
 	trouble time.Time
+	// pruneAt is when removing old images is tried again.
+	pruneAt time.Time
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -58,6 +60,8 @@ type live struct {
 	uid     string
 	message string
 	verdict *health.Verdict
+	// words are the last ones of a job that failed.
+	words []string
 }
 
 // rejection is why a Rollout was refused.
