@@ -48,6 +48,8 @@ type worker struct {
 	base    health.Baseline
 	healing plan.Healing
 	trouble time.Time
+	// removalRetry is the wait after a removal that left something behind.
+	removalRetry time.Duration
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -74,7 +76,8 @@ func (w *worker) offer(rollout *v1alpha1.Rollout) {
 	known := w.rollouts[rollout.UID]
 	w.rollouts[rollout.UID] = rollout
 	w.mu.Unlock()
-	if known == nil { // a spec never changes; a change of status is our own
+	// A spec never changes; a change of status is our own.
+	if known == nil || known.Annotations[v1alpha1.AnnotationSuspend] != rollout.Annotations[v1alpha1.AnnotationSuspend] {
 		poke(w.offered)
 	}
 }
@@ -163,8 +166,10 @@ func (w *worker) step(ctx context.Context) time.Time {
 			w.trouble = time.Now().Add(retryAfter)
 		}
 	}
+	w.remember()
+	suspended, until := w.suspension(time.Now())
 	in := plan.Input{
-		Now: time.Now(), Damaged: w.damaged != nil, Offer: offer, Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing,
+		Now: time.Now(), Suspended: suspended, SuspendedUntil: until, Damaged: w.damaged != nil, Offer: offer, Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing,
 	}
 	if attempt := w.disk.Attempt; attempt != nil {
 		in.Attempt = plan.UnderWay
@@ -203,7 +208,8 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 		d := w.disk
 		sameProject := d.ProjectUID == "" || spec.ProjectUID == d.ProjectUID
 		switch {
-		case d.FailureOf(uid) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid:
+		case d.FailureOf(uid) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid,
+			d.Removed != nil && d.Removed.UID == uid:
 			return rollout, plan.Known
 		case sameProject && spec.Sequence < d.Highest, slices.Contains(d.Retired, spec.ProjectUID):
 			older = plan.Older

@@ -100,8 +100,11 @@ type Input struct {
 	Now time.Time
 	// Damaged says that the state on disk cannot be trusted.
 	Damaged bool
-	Offer   Offer
-	Attempt Attempt
+	// Suspended says by whose word nothing is touched, "" when it may be; SuspendedUntil is when that ends by itself.
+	Suspended      string
+	SuspendedUntil time.Time
+	Offer          Offer
+	Attempt        Attempt
 	// Serving says that something is committed and must run.
 	Serving bool
 	// Observed is the judgement of what must run; nil when the engine did not answer.
@@ -122,6 +125,8 @@ func Next(in Input) Decision {
 	switch {
 	case in.Damaged:
 		return Decision{Rest, "the state on disk is damaged: nothing is touched", time.Time{}}
+	case in.Suspended != "":
+		return Decision{Rest, "suspended " + in.Suspended, in.SuspendedUntil}
 	case in.Offer == New:
 		return Decision{Deploy, "a new rollout is authorised", time.Time{}}
 	case in.Attempt == Failed:

@@ -78,6 +78,8 @@ type Attempt struct {
 	Deployment
 	// Phase is Pulling, Starting or Checking: from Starting on, containers may have been touched.
 	Phase string `json:"phase"`
+	// Owned are, while it is a removal, the compose projects in which something of this environment ran.
+	Owned []string `json:"owned,omitempty"`
 	// Failure is set once it failed: from then on the way leads back.
 	Failure *Failure `json:"failure,omitempty"`
 }
@@ -120,12 +122,24 @@ type Environment struct {
 	Attempt *Attempt `json:"attempt,omitempty"`
 	// Failed is what failed, newest last.
 	Failed []Failure `json:"failed,omitempty"`
+	// Removed is the order by which everything was taken down last; nil once something was deployed again.
+	Removed *Deployment `json:"removed,omitempty"`
+	// Suspended is what the control plane said last of leaving it alone: by whose word; "" when it may be touched.
+	Suspended string `json:"suspended,omitempty"`
 	// Retired are uids of earlier projects of the same name, whose authorizations are void.
 	Retired []string `json:"retired,omitempty"`
 }
 
 // Key of the environment.
 func (e *Environment) Key() Key { return Key{e.Project, e.Environment} }
+
+// Attempted is the deployment under way; nil when none is, or when it is a removal.
+func (e *Environment) Attempted() *Deployment {
+	if e.Attempt == nil || e.Attempt.Spec.Remove != nil {
+		return nil
+	}
+	return &e.Attempt.Deployment
+}
 
 // FailureOf returns how the Rollout of that uid failed, nil if it did not.
 func (e *Environment) FailureOf(uid string) *Failure {

@@ -24,6 +24,12 @@ const (
 	ConditionDebt = "Debt"
 	// ConditionHeld is True on an Environment where nothing opens by itself since a release failed there.
 	ConditionHeld = "Held"
+	// ConditionSuspended is True on an Environment, and on a Rollout, of which nothing is touched for the time being; the
+	// message says by whose word.
+	ConditionSuspended = "Suspended"
+	// ConditionDecommissioned is True on an Environment that was taken down on every host, False with a reason while it is.
+	// Absent where nobody asked for it.
+	ConditionDecommissioned = "Decommissioned"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
 )
@@ -79,6 +85,12 @@ const (
 	ReasonNoMatchingHost = "NoMatchingHost" // Environment: no Host carries the labels and may run the project
 	ReasonExternal       = "External"       // Environment: deployed by a pipeline, no agent
 
+	// Environments
+	ReasonSuspended      = "Suspended"      // nothing is touched until it is unsuspended
+	ReasonNotSuspended   = "NotSuspended"   // it may be touched
+	ReasonRemoving       = "Removing"       // orders to take it down are being carried out
+	ReasonDecommissioned = "Decommissioned" // taken down everywhere
+
 	// Rollouts, written by agents
 	ReasonPending              = "Pending"
 	ReasonHealthy              = "Healthy"
@@ -87,4 +99,5 @@ const (
 	ReasonPullFailed           = "PullFailed"
 	ReasonStartFailed          = "StartFailed"
 	ReasonRollbackFailed       = "RollbackFailed"
+	ReasonRemoved              = "Removed"
 )

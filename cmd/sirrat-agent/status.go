@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -72,6 +73,9 @@ func printTable(out io.Writer, status *agent.Status) error {
 		since := "-"
 		if e.Since != nil {
 			since = duration.HumanDuration(time.Since(*e.Since))
+		}
+		if e.Suspended != "" {
+			e.Message = strings.TrimSuffix("suspended "+e.Suspended+"; "+e.Message, "; ")
 		}
 		release := orDash(e.Release)
 		if e.Version != "" {
