@@ -44,6 +44,7 @@ func (w *worker) beginRemoval(ctx context.Context, rollout *v1alpha1.Rollout) ti
 	retire(w.disk, d.Spec.ProjectUID)
 	w.disk.Highest = max(w.disk.Highest, d.Spec.Sequence)
 	w.disk.Current, w.disk.LastGood, w.disk.Removed = nil, nil, nil
+	w.disk.NoWayBack, w.disk.Sets, w.disk.PruneDue = "", nil, true // no image is kept for it
 	w.disk.Attempt = &state.Attempt{Deployment: d, Phase: v1alpha1.RolloutRemoving, Owned: names}
 	w.want, w.healing, w.live = nil, plan.Healing{}, live{uid: d.UID}
 	w.follow(d.Spec.ComposeProject)

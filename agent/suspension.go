@@ -54,8 +54,8 @@ func (w *worker) ordered() string {
 	return shorten(newest.Annotations[v1alpha1.AnnotationSuspend])
 }
 
-// remember keeps on disk what the control plane says, for a restart without it.
-func (w *worker) remember() {
+// keepOrder keeps on disk what the control plane says, for a restart without it.
+func (w *worker) keepOrder() {
 	if w.damaged != nil {
 		return
 	}

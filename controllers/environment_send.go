@@ -46,6 +46,7 @@ func (r *environmentReconciler) rolloutSpec(ctx context.Context, s *environmentS
 		Sequence: current.Sequence, BundleHash: hash,
 		ComposeProject: composeProject(*s.env), Compose: m.compose, ComposeHash: composefile.Hash(m.compose),
 		Images: services, Values: s.env.Spec.Values, HealthChecks: s.env.Spec.HealthChecks, Strategy: s.env.Spec.Rollout,
+		Irreversible: rel.Spec.Reversible != nil && !*rel.Spec.Reversible,
 	}, m, nil
 }
 
