@@ -8,11 +8,13 @@
 // One direction: Rollouts and engine events wake a worker; the worker observes, asks agent/plan for the next action, acts,
 // saves its state and hands its report to the reporter, which writes it when the control plane is there.
 //
-// It may import the packages below it, internal/authorization, internal/composefile, internal/envelope and api/v1alpha1.
+// It may import the packages below it, internal/authorization, internal/composefile, internal/envelope,
+// internal/hostpolicy and api/v1alpha1.
 // Only agent/compose touches the engine, only agent/control the control plane.
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -29,6 +31,7 @@ import (
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/envelope"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // DefaultHeartbeat is the time between two renewals of the Lease.
@@ -48,6 +51,8 @@ type Options struct {
 	DockerHost string
 	// Heartbeat is the time between two renewals of the Lease. 0 means DefaultHeartbeat.
 	Heartbeat time.Duration
+	// Policy is the file of the host's owner. Empty means hostpolicy.DefaultFile.
+	Policy string
 	// Version of the agent, as reported.
 	Version string
 	Log     logr.Logger
@@ -66,6 +71,9 @@ type Agent struct {
 	engine     *compose.Engine
 	store      *state.Store
 	reporter   *reporter
+	// policy is what the host's owner allows, on server.
+	policy *hostpolicy.Store
+	server *hostpolicy.Server
 
 	mu      sync.Mutex
 	keys    []envelope.PublicKey
@@ -73,6 +81,8 @@ type Agent struct {
 	start   func(*worker)
 	// beat asks for a heartbeat before its time.
 	beat chan struct{}
+	// policyVersion is the version of the policy that was told last.
+	policyVersion int
 }
 
 // Run runs an agent until ctx ends. Containers are left as they are.
@@ -121,6 +131,8 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	if a.engine, err = compose.Connect(o.DockerHost); err != nil {
 		return nil, err
 	}
+	a.policy = hostpolicy.NewStore(cmp.Or(o.Policy, hostpolicy.DefaultFile))
+	a.server = newServer(o.DataDir, a.policy.File(), a.engine.Host())
 	a.reporter = newReporter(identity.Host, a.client, a.log)
 	return a, nil
 }
@@ -271,6 +283,7 @@ func (a *Agent) heartbeats(ctx context.Context) {
 	info := v1alpha1.AgentInfo{AgentVersion: a.options.Version}
 	fresh := false
 	for ctx.Err() == nil {
+		a.lookAtPolicy(&info)
 		if !fresh {
 			if engine, err := a.engine.Info(ctx); err == nil {
 				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform

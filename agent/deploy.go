@@ -13,6 +13,7 @@ import (
 	"gitlab.com/dynors/sirrat/agent/plan"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // Times of a deployment.
@@ -51,7 +52,7 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		w.say(d.UID, "")
 	}
 	if owner, taken := w.agent.ownerOf(d.Spec.ComposeProject, w); taken {
-		w.reject(rollout, rejection{v1alpha1.ReasonComposeInvalid, fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
+		w.reject(rollout, rejection{reason: v1alpha1.ReasonComposeInvalid, message: fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
 		return now
 	}
 	secrets, err := w.secrets(ctx, d.Spec)
@@ -60,9 +61,9 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		return now.Add(secretRetry)
 	}
 	d.Secrets = secrets
-	target, err := resolve(ctx, d)
+	target, err := w.admit(ctx, &d)
 	if err != nil {
-		w.reject(rollout, rejection{v1alpha1.ReasonComposeInvalid, redact(err.Error(), secrets)})
+		w.reject(rollout, refusal(err, d.Secrets))
 		return now // perhaps an older one is to be carried out
 	}
 	if previous := w.disk.Attempt; previous != nil && previous.Failure != nil {
@@ -90,9 +91,16 @@ func (w *worker) resume(ctx context.Context) time.Time {
 		untouched := attempt.Phase == v1alpha1.RolloutPulling
 		return w.finish(ctx, &failed{v1alpha1.ReasonAuthorizationInvalid, err, untouched})
 	}
-	target, err := resolve(ctx, attempt.Deployment)
+	read := w.resolve
+	if attempt.Phase == v1alpha1.RolloutPulling { // nothing was touched: what the owner says now counts
+		read = w.admit
+	}
+	target, err := read(ctx, &attempt.Deployment)
+	if errors.Is(err, hostpolicy.ErrUnusable) {
+		return w.finish(ctx, err)
+	}
 	if err != nil {
-		return w.finish(ctx, &failed{v1alpha1.ReasonComposeInvalid, err, attempt.Phase == v1alpha1.RolloutPulling})
+		return w.finish(ctx, &failed{refusal(err, nil).reason, err, attempt.Phase == v1alpha1.RolloutPulling})
 	}
 	return w.finish(ctx, w.carryOut(ctx, target, true))
 }
@@ -257,6 +265,9 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		sleep(calm, stopGrace)
 		cancel()
 	})()
+	if err := w.agent.checkFiles(target); err != nil {
+		return &failed{v1alpha1.ReasonStartFailed, err, false}
+	}
 	limited, cancelTimeout := context.WithTimeout(calm, timeoutOf(w.disk.Attempt.Spec))
 	defer cancelTimeout()
 	err := w.agent.engine.Up(limited, target.project, target.labels, services...)

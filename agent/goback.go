@@ -104,7 +104,7 @@ func (w *worker) goBack(ctx context.Context) time.Time {
 
 // restore brings up a deployment that was good, and waits for it to be so again.
 func (w *worker) restore(ctx context.Context, good *state.Deployment) (*health.Verdict, error) {
-	target, err := resolve(ctx, *good)
+	target, err := w.resolve(ctx, good)
 	if err != nil {
 		return nil, err
 	}
