@@ -14,10 +14,12 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -31,7 +33,6 @@ import (
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/envelope"
-	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // DefaultHeartbeat is the time between two renewals of the Lease.
@@ -53,6 +54,8 @@ type Options struct {
 	Heartbeat time.Duration
 	// Policy is the file of the host's owner. Empty means hostpolicy.DefaultFile.
 	Policy string
+	// MetricsBind is a TCP address for GET /metrics. Empty means none.
+	MetricsBind string
 	// Version of the agent, as reported.
 	Version string
 	Log     logr.Logger
@@ -71,9 +74,9 @@ type Agent struct {
 	engine     *compose.Engine
 	store      *state.Store
 	reporter   *reporter
-	// policy is what the host's owner allows, on server.
-	policy *hostpolicy.Store
-	server *hostpolicy.Server
+	// files are those of the host's owner: his policy, and what compose files name.
+	files   *hostFiles
+	monitor *monitor
 
 	mu      sync.Mutex
 	keys    []envelope.PublicKey
@@ -104,11 +107,23 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer a.engine.Close()
+	if o.MetricsBind != "" {
+		listener, err := net.Listen("tcp", o.MetricsBind)
+		if err != nil {
+			return fmt.Errorf("--metrics-bind: %w", err)
+		}
+		var served sync.WaitGroup
+		defer served.Wait()
+		metrics, cancel := context.WithCancel(ctx)
+		defer cancel()
+		served.Go(func() { a.serveMetrics(metrics, listener) })
+	}
 	return a.run(ctx)
 }
 
 func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	a := &Agent{options: o, log: o.Log, identity: identity, workers: map[state.Key]*worker{}, beat: make(chan struct{}, 1)}
+	a.monitor = newMonitor(o.Version, os.Getpid(), time.Now())
 	var err error
 	if a.keys, err = identity.PinnedKeys(); err != nil {
 		return nil, err
@@ -131,8 +146,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	if a.engine, err = compose.Connect(o.DockerHost); err != nil {
 		return nil, err
 	}
-	a.policy = hostpolicy.NewStore(cmp.Or(o.Policy, hostpolicy.DefaultFile))
-	a.server = newServer(o.DataDir, a.policy.File(), a.engine.Host())
+	a.files = newHostFiles(o.DataDir, o.Policy, a.engine.Host())
 	a.reporter = newReporter(identity.Host, a.client, a.log)
 	return a, nil
 }
@@ -152,6 +166,7 @@ func (a *Agent) run(ctx context.Context) error {
 	for _, key := range known {
 		a.worker(key)
 	}
+	wg.Go(func() { a.answerCommands(ctx) })
 	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.followEngine(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
@@ -212,9 +227,13 @@ func (a *Agent) followEngine(ctx context.Context) {
 			}
 		}
 		if event.Project == "" {
+			a.monitor.engine(nil)
 			a.beatNow() // the engine is there (again), perhaps in another version
 		}
-	}, func(err error) { a.log.Info("engine does not answer", "error", err.Error()) })
+	}, func(err error) {
+		a.monitor.engine(err)
+		a.log.Info("engine does not answer", "error", err.Error())
+	})
 }
 
 // pinnedKeys are the keys that may sign authorizations.
@@ -288,11 +307,15 @@ func (a *Agent) heartbeats(ctx context.Context) {
 			if engine, err := a.engine.Info(ctx); err == nil {
 				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform
 				info.CPUs, info.MemoryBytes = int32(engine.CPUs), engine.MemoryBytes
+				a.monitor.engineInfo(engine)
 				fresh = true
 			}
 		}
 		wait := a.options.Heartbeat - time.Duration(rand.Float64()*jitter*float64(a.options.Heartbeat))
 		err := a.client.Heartbeat(ctx, a.identity.Host, v1alpha1.AgentUser(a.identity.Host, a.identity.HostUID), a.options.Heartbeat, info, time.Now())
+		if ctx.Err() == nil {
+			a.monitor.heartbeat(err)
+		}
 		if err != nil && ctx.Err() == nil {
 			a.log.Info("heartbeat failed", "error", err.Error())
 			wait = min(wait, 10*time.Second)

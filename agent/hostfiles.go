@@ -5,6 +5,7 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,17 +41,37 @@ const (
 // errHostFile is wrapped by errors about a file that is not on this server, or not as it should be.
 var errHostFile = errors.New("a file of this server is not as the compose file needs it")
 
-// readFiles puts into a model what is on this server only: the variables of env files, and a hash of what configs, secrets
+// hostFiles are the files of the host's owner: his policy, and what compose files name.
+type hostFiles struct {
+	policy *hostpolicy.Store
+	server *hostpolicy.Server
+}
+
+// newHostFiles reads nothing yet. An empty policyFile means hostpolicy.DefaultFile.
+func newHostFiles(dataDir, policyFile, dockerHost string) *hostFiles {
+	h := &hostFiles{policy: hostpolicy.NewStore(cmp.Or(policyFile, hostpolicy.DefaultFile)), server: &hostpolicy.Server{}}
+	for _, name := range []string{dataDir, h.policy.File()} {
+		if absolute, err := filepath.Abs(name); err == nil {
+			h.server.Private = append(h.server.Private, absolute)
+		}
+	}
+	if socket, isUnix := strings.CutPrefix(dockerHost, "unix://"); isUnix {
+		h.server.Sockets = append(h.server.Sockets, filepath.Clean(socket))
+	}
+	return h
+}
+
+// read puts into a model what is on this server only: the variables of env files, and a hash of what configs, secrets
 // and bind-mounted files hold, so that services with another content are made anew and the others left alone. What it reads
 // is hidden among the deployment's secrets. Symlinks are replaced by where they lead.
 //
 // Nothing but the compose project's own values is put into env files: never the agent's environment.
-func (a *Agent) readFiles(project *types.Project, d *state.Deployment) error {
+func (h *hostFiles) read(project *types.Project, d *state.Deployment) error {
 	if d.Secrets == nil {
 		d.Secrets = state.Secrets{}
 	}
-	r := &fileReader{agent: a, project: project, secrets: d.Secrets}
-	r.policy, r.policyErr = a.policy.Current()
+	r := &fileReader{server: h.server, project: project, secrets: d.Secrets}
+	r.policy, r.policyErr = h.policy.Current()
 	for _, name := range slices.Sorted(maps.Keys(project.Services)) {
 		service, err := r.service(project.Services[name])
 		if err != nil {
@@ -61,7 +83,7 @@ func (a *Agent) readFiles(project *types.Project, d *state.Deployment) error {
 }
 
 type fileReader struct {
-	agent     *Agent
+	server    *hostpolicy.Server
 	project   *types.Project
 	secrets   state.Secrets
 	policy    hostpolicy.Policy
@@ -219,17 +241,17 @@ func (r *fileReader) object(object *types.FileObjectConfig) ([]byte, error) {
 // may have been turned elsewhere since, so where it leads must be allowed now.
 func (r *fileReader) follow(name string, allowed []string) (string, error) {
 	clean := path.Clean(name)
-	real, err := r.agent.server.Real(clean)
+	real, err := r.server.Real(clean)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errHostFile, err)
 	}
-	if real == clean || r.agent.server.IsSocket(clean) {
+	if real == clean || r.server.IsSocket(clean) {
 		return clean, nil
 	}
 	if r.policyErr != nil {
 		return "", fmt.Errorf("%s leads to %s: %w", clean, real, r.policyErr)
 	}
-	return real, r.policy.Follow(r.agent.server, clean, allowed)
+	return real, r.policy.Follow(r.server, clean, allowed)
 }
 
 // readFile reads a regular file of at most limit bytes.
@@ -294,16 +316,16 @@ func fileHash(name string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// checkFiles looks once more, right before containers are touched, that every path of the server still leads where it did.
-func (a *Agent) checkFiles(r *resolved) error {
+// check looks once more, right before containers are touched, that every path of the server still leads where it did.
+func (h *hostFiles) check(r *resolved) error {
 	if r.unready != nil {
 		return r.unready
 	}
-	check := func(source string) error {
-		if a.server.IsSocket(source) {
+	same := func(source string) error {
+		if h.server.IsSocket(source) {
 			return nil
 		}
-		if real, err := a.server.Real(source); err != nil || real != source {
+		if real, err := h.server.Real(source); err != nil || real != source {
 			return fmt.Errorf("%w: %s was replaced by a symlink in the meantime", errHostFile, source)
 		}
 		return nil
@@ -311,7 +333,7 @@ func (a *Agent) checkFiles(r *resolved) error {
 	for name, service := range r.project.Services {
 		for _, mount := range service.Volumes {
 			if mount.Type == types.VolumeTypeBind {
-				if err := check(mount.Source); err != nil {
+				if err := same(mount.Source); err != nil {
 					return fmt.Errorf("services.%s.volumes: %w", name, err)
 				}
 			}
@@ -319,14 +341,14 @@ func (a *Agent) checkFiles(r *resolved) error {
 	}
 	for name, object := range r.project.Configs {
 		if object.File != "" {
-			if err := check(object.File); err != nil {
+			if err := same(object.File); err != nil {
 				return fmt.Errorf("configs.%s: %w", name, err)
 			}
 		}
 	}
 	for name, object := range r.project.Secrets {
 		if object.File != "" {
-			if err := check(object.File); err != nil {
+			if err := same(object.File); err != nil {
 				return fmt.Errorf("secrets.%s: %w", name, err)
 			}
 		}

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"gitlab.com/dynors/sirrat/agent/state"
@@ -25,25 +23,11 @@ type deferral struct {
 // lookAgain bounds a wait for a time of the wall clock, which may jump.
 const lookAgain = time.Hour
 
-// newServer is this server as the policy sees it.
-func newServer(dataDir, policyFile, dockerHost string) *hostpolicy.Server {
-	server := &hostpolicy.Server{}
-	for _, name := range []string{dataDir, policyFile} {
-		if absolute, err := filepath.Abs(name); err == nil {
-			server.Private = append(server.Private, absolute)
-		}
-	}
-	if socket, isUnix := strings.CutPrefix(dockerHost, "unix://"); isUnix {
-		server.Sockets = append(server.Sockets, filepath.Clean(socket))
-	}
-	return server
-}
-
 // putOff says whether the host's owner lets an authorised Rollout begin later only: his window is closed, or his policy
 // cannot be followed. What is under way goes on, and so does healing.
 func (w *worker) putOff(rollout *v1alpha1.Rollout, now time.Time) bool {
 	d := deferral{}
-	policy, err := w.agent.policy.Current()
+	policy, err := w.agent.files.policy.Current()
 	if err != nil {
 		d.message = err.Error()
 	} else if open, until, reason := policy.Open(now); !open {
@@ -97,7 +81,7 @@ func refusal(err error, secrets state.Secrets) rejection {
 // lookAtPolicy reads the policy again if it changed, tells so, and has whatever it held back judged anew. It costs a look
 // at the file's times.
 func (a *Agent) lookAtPolicy(info *v1alpha1.AgentInfo) {
-	policy, version, err := a.policy.Look()
+	policy, version, err := a.files.policy.Look()
 	info.Policy, info.PolicyProblem = nil, ""
 	if err != nil {
 		info.PolicyProblem = shorten(err.Error())
@@ -111,9 +95,9 @@ func (a *Agent) lookAtPolicy(info *v1alpha1.AgentInfo) {
 		case err != nil:
 			a.log.Error(err, "host policy changed")
 		case a.policyVersion == 0:
-			a.log.Info("host policy read", "file", a.policy.File(), "window", policy.Window != nil, "secondSignature", policy.SecondSignature != nil)
+			a.log.Info("host policy read", "file", a.files.policy.File(), "window", policy.Window != nil, "secondSignature", policy.SecondSignature != nil)
 		default:
-			a.log.Info("host policy changed", "file", a.policy.File(), "window", policy.Window != nil, "secondSignature", policy.SecondSignature != nil)
+			a.log.Info("host policy changed", "file", a.files.policy.File(), "window", policy.Window != nil, "secondSignature", policy.SecondSignature != nil)
 		}
 	}
 	for _, w := range a.workers {

@@ -33,30 +33,30 @@ type resolved struct {
 
 // resolve reads the compose file of a deployment that was admitted before, and the server's files as they are now. Whether
 // it would be admitted today does not matter: what runs is kept running.
-func (w *worker) resolve(ctx context.Context, d *state.Deployment) (*resolved, error) {
+func (h *hostFiles) resolve(ctx context.Context, d *state.Deployment) (*resolved, error) {
 	r, err := load(ctx, *d)
 	if err != nil {
 		return nil, err
 	}
-	r.unready = w.agent.readFiles(r.project, d)
+	r.unready = h.read(r.project, d)
 	return r, nil
 }
 
 // admit reads a deployment's compose file and judges it by the host's policy, before any file of the server is opened.
-func (w *worker) admit(ctx context.Context, d *state.Deployment) (*resolved, error) {
+func (h *hostFiles) admit(ctx context.Context, d *state.Deployment) (*resolved, error) {
 	r, err := load(ctx, *d)
 	if err != nil {
 		return nil, err
 	}
-	policy, err := w.agent.policy.Current()
+	policy, err := h.policy.Current()
 	if err != nil {
 		return nil, err
 	}
 	subject := hostpolicy.Subject{Project: d.Spec.Project, Environment: d.Spec.Environment, Model: r.project, Checks: r.checks}
-	if err := policy.Admit(subject, w.agent.server); err != nil {
+	if err := policy.Admit(subject, h.server); err != nil {
 		return nil, err
 	}
-	if err := w.agent.readFiles(r.project, d); err != nil {
+	if err := h.read(r.project, d); err != nil {
 		return nil, err
 	}
 	return r, nil

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -58,9 +59,15 @@ func (r *environmentReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if problem == nil {
 		problem = r.validate(ctx, s)
 	}
+	refused := r.admission(ctx, s.env)
 	var user userError
-	if problem != nil && !errors.As(problem, &user) {
-		return ctrl.Result{}, problem
+	for _, err := range []error{problem, refused} {
+		if err != nil && !errors.As(err, &user) {
+			return ctrl.Result{}, err
+		}
+	}
+	if problem == nil {
+		problem = refused
 	}
 	r.summarise(s, problem)
 	if sameStatus(old.Status, s.env.Status) {
@@ -260,6 +267,7 @@ func (r *environmentReconciler) rolloutSpec(ctx context.Context, s *environmentS
 		Sequence: current.Sequence, BundleHash: hash,
 		ComposeProject: composeProject(*s.env), Compose: m.compose, ComposeHash: composefile.Hash(m.compose),
 		Images: services, Values: s.env.Spec.Values, HealthChecks: s.env.Spec.HealthChecks, Strategy: s.env.Spec.Rollout,
+		Irreversible: !ptr.Deref(rel.Spec.Reversible, true),
 	}, m, nil
 }
 

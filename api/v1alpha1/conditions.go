@@ -24,6 +24,9 @@ const (
 	ConditionDebt = "Debt"
 	// ConditionHeld is True on an Environment where nothing opens by itself since a release failed there.
 	ConditionHeld = "Held"
+	// ConditionAdmitted is False on an Environment whose compose file the policy of one of its hosts refuses, or where a
+	// host's policy cannot be used.
+	ConditionAdmitted = "Admitted"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
 )
@@ -78,6 +81,7 @@ const (
 	ReasonEnrolled       = "Enrolled"       // certificate issued
 	ReasonNoMatchingHost = "NoMatchingHost" // Environment: no Host carries the labels and may run the project
 	ReasonExternal       = "External"       // Environment: deployed by a pipeline, no agent
+	ReasonAdmitted       = "Admitted"       // Environment: its hosts' policies allow its compose file
 
 	// Rollouts, written by agents
 	ReasonPolicyRefused        = "PolicyRefused" // the server's owner does not allow what the release asks for
@@ -88,4 +92,19 @@ const (
 	ReasonPullFailed           = "PullFailed"
 	ReasonStartFailed          = "StartFailed"
 	ReasonRollbackFailed       = "RollbackFailed"
+	ReasonHeld                 = "Held" // failed past the point of no return: a person decides
+	// Preflight: nothing was touched.
+	ReasonDiskFull          = "DiskFull"          // too little room for the images, or for the agent's own state
+	ReasonWrongArchitecture = "WrongArchitecture" // the image does not run on this server's processor or system
+	ReasonPortTaken         = "PortTaken"         // somebody else on the server listens on a port that the release publishes
+	// Pull: nothing was touched.
+	ReasonPullUnauthorized = "PullUnauthorized" // 401: the registry wants other credentials
+	ReasonPullForbidden    = "PullForbidden"    // 403: the credentials do not open this repository
+	ReasonPullRateLimited  = "PullRateLimited"  // 429, in spite of waiting as long as the registry asked for
+	ReasonDigestMismatch   = "DigestMismatch"   // the registry sent something else than the digest names
+	ReasonPullTimeout      = "PullTimeout"      // the registry did not answer in time
+	ReasonPullStalled      = "PullStalled"      // the transfer stood still
+	// Pre-deploy jobs.
+	ReasonJobFailed  = "JobFailed"  // a pre-deploy job ended with another exit code than 0
+	ReasonJobTimeout = "JobTimeout" // a pre-deploy job took longer than it may
 )
