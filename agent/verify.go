@@ -26,7 +26,7 @@ func (w *worker) verify(ctx context.Context, spec v1alpha1.RolloutSpec, started 
 		return fmt.Errorf("%w: the project of uid %s was replaced by a newer one", authorization.ErrOldSequence, spec.ProjectUID)
 	}
 	host := authorization.Host{Name: w.agent.identity.Host, UID: w.agent.identity.HostUID}
-	_, err := authorization.Verify(ctx, spec, host, time.Now(), minimum, started, w.agent.pinnedKeys())
+	_, err := authorization.Verify(ctx, spec, host, time.Now(), minimum, started, w.agent.trust())
 	return err
 }
 

@@ -129,7 +129,7 @@ func matchHosts(env v1alpha1.Environment, hosts []v1alpha1.Host) []rollout.Host 
 	for _, h := range hosts {
 		if h.DeletionTimestamp.IsZero() && slices.Contains(h.Spec.Projects, env.Namespace) && selector.Matches(labelSet(h.Labels)) {
 			enrolled := findCondition(h.Status.Conditions, v1alpha1.ConditionEnrolled)
-			out = append(out, rollout.Host{Name: h.Name, UID: string(h.UID), Enrolled: enrolled != nil && enrolled.Status == metav1.ConditionTrue})
+			out = append(out, rollout.Host{Name: h.Name, UID: string(h.UID), Enrolled: enrolled != nil && enrolled.Status == metav1.ConditionTrue && !revoked(h)})
 		}
 	}
 	return out
@@ -303,6 +303,9 @@ func (r *environmentReconciler) send(ctx context.Context, s *environmentState, r
 	receiver := authorization.Host{Name: host.Name, UID: host.UID}
 	gates, pvHash, err := r.grounds(ctx, rel, s.env.Name)
 	if err != nil {
+		return err
+	}
+	if spec.Acceptance, err = acceptance(ctx, r.Client, rel, s.env.Name); err != nil {
 		return err
 	}
 	spec.Authorization, err = authorization.Sign(ctx, spec, receiver, r.now(), gates, pvHash, r.key)

@@ -56,7 +56,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	if err != nil {
 		return err
 	}
-	setup := controllers.Options{Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page}
+	setup := controllers.Options{Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page, URL: o.publicURL}
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	handler, err := ingest.New(ingest.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Log: o.log.WithName("http"),
 		Stopping: ctx.Done(), CreatedBy: user,
-		Journal: proof.journal, Archive: proof.store, Keys: proof.publicKeys(), ExportDir: proof.temp,
+		Journal: proof.journal, Archive: proof.store, Keys: proof.keys.Public, ExportDir: proof.temp,
 	})
 	if err != nil {
 		return err

@@ -57,8 +57,8 @@ type Options struct {
 	// with 503.
 	Journal Journal
 	Archive Archive
-	// Keys are all public keys by which this installation ever signed, for exports: id ("sha256:…") → PEM.
-	Keys map[string]string
+	// Keys returns all public keys by which this installation ever signed, for exports: id ("sha256:…") → PEM. Default: none.
+	Keys func() map[string]string
 	// ExportDir is where an export is put together before it is sent, in a folder that is removed afterwards. Default: the
 	// system's folder for temporary files.
 	ExportDir string
@@ -110,6 +110,9 @@ func New(o Options) (http.Handler, error) {
 func (o *Options) setDefaults() {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Keys == nil {
+		o.Keys = func() map[string]string { return nil }
 	}
 	if o.Log.GetSink() == nil {
 		o.Log = logr.Discard()
