@@ -80,6 +80,7 @@ const (
 	ReasonExternal       = "External"       // Environment: deployed by a pipeline, no agent
 
 	// Rollouts, written by agents
+	ReasonPolicyRefused        = "PolicyRefused" // the server's owner does not allow what the release asks for
 	ReasonPending              = "Pending"
 	ReasonHealthy              = "Healthy"
 	ReasonUnhealthy            = "Unhealthy"
