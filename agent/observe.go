@@ -71,16 +71,19 @@ func (w *worker) noteHealth(verdict health.Verdict, now time.Time) {
 		w.concludeGoingBack(current)
 	}
 	current.HealthySince = since
-	_ = w.save() // at worst the streak of health seems longer after a crash than it was, by the time of one write
+	if w.save() != nil {
+		w.trouble = now.Add(retryAfter) // a streak that is not on disk is not reported
+	}
 }
 
-// concludeGoingBack corrects a failure whose way back failed at first and was healed later.
+// concludeGoingBack notes that a last good set whose way back had failed was healed later. The rollout stays Failed: going
+// back has failed, and whoever reads of it must know; but what serves now is no secret.
 func (w *worker) concludeGoingBack(current *state.Deployment) {
 	for i := range w.disk.Failed {
 		f := &w.disk.Failed[i]
-		if f.Reason == v1alpha1.ReasonRollbackFailed && f.Sequence == w.disk.Highest {
-			f.Phase, f.Reason, f.Serving = v1alpha1.RolloutRolledBack, v1alpha1.ReasonUnhealthy, current.Spec.Sequence
-			f.Message = shorten(f.Message + "; " + current.Spec.Release.Name + " serves again")
+		if f.Reason == v1alpha1.ReasonRollbackFailed && f.Sequence == w.disk.Highest && f.Serving == 0 {
+			f.Serving = current.Spec.Sequence
+			f.Message = shorten(f.Message + "; healed since: " + current.Spec.Release.Name + " serves")
 		}
 	}
 }
@@ -101,6 +104,7 @@ func (w *worker) heal(ctx context.Context, verdict health.Verdict) time.Time {
 		return time.Time{}
 	}
 	w.healing.Count++
+	w.agent.monitor.healed()
 	w.healing.Last = time.Now()
 	if err != nil {
 		w.log.Info("healing failed", "error", redact(err.Error(), current.Secrets), "next", w.healing.Backoff().String())

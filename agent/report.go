@@ -25,6 +25,7 @@ func (w *worker) say(uid, message string) {
 
 // publish hands the status of every offered Rollout to the reporter, which writes what changed.
 func (w *worker) publish() {
+	w.tellDoing()
 	w.mu.Lock()
 	rollouts := make([]*v1alpha1.Rollout, 0, len(w.rollouts))
 	for _, rollout := range w.rollouts {
@@ -32,7 +33,12 @@ func (w *worker) publish() {
 	}
 	w.mu.Unlock()
 	for _, rollout := range rollouts {
-		if status, known := w.statusOf(rollout); known {
+		status, known := w.statusOf(rollout)
+		if known && w.unsaved != nil && status.Phase != v1alpha1.RolloutUnhealthy {
+			w.agent.reporter.hold(rollout, shorten("held up: the agent cannot write its state on the server: "+w.unsaved.Error()))
+			continue
+		}
+		if known {
 			w.agent.reporter.report(rollout, status)
 		}
 	}

@@ -85,6 +85,7 @@ const (
 	ReasonExternal       = "External"       // Environment: deployed by a pipeline, no agent
 
 	// Rollouts, written by agents
+	ReasonPolicyRefused        = "PolicyRefused" // the server's owner does not allow what the release asks for
 	ReasonPending              = "Pending"
 	ReasonHealthy              = "Healthy"
 	ReasonUnhealthy            = "Unhealthy"
@@ -105,7 +106,23 @@ const (
 	ReasonAcceptanceUntrusted    = "AcceptanceUntrusted"    // signed by another key than the client's
 	ReasonAcceptanceRefused      = "AcceptanceRefused"      // the client refused
 	ReasonAcceptanceOther        = "AcceptanceOther"        // the client accepted something else
-	ReasonPullFailed             = "PullFailed"
-	ReasonStartFailed            = "StartFailed"
-	ReasonRollbackFailed         = "RollbackFailed"
+
+	ReasonPullFailed     = "PullFailed"
+	ReasonStartFailed    = "StartFailed"
+	ReasonRollbackFailed = "RollbackFailed"
+	ReasonHeld           = "Held" // failed past the point of no return: a person decides
+	// Preflight: nothing was touched.
+	ReasonDiskFull          = "DiskFull"          // too little room for the images, or for the agent's own state
+	ReasonWrongArchitecture = "WrongArchitecture" // the image does not run on this server's processor or system
+	ReasonPortTaken         = "PortTaken"         // somebody else on the server listens on a port that the release publishes
+	// Pull: nothing was touched.
+	ReasonPullUnauthorized = "PullUnauthorized" // 401: the registry wants other credentials
+	ReasonPullForbidden    = "PullForbidden"    // 403: the credentials do not open this repository
+	ReasonPullRateLimited  = "PullRateLimited"  // 429, in spite of waiting as long as the registry asked for
+	ReasonDigestMismatch   = "DigestMismatch"   // the registry sent something else than the digest names
+	ReasonPullTimeout      = "PullTimeout"      // the registry did not answer in time
+	ReasonPullStalled      = "PullStalled"      // the transfer stood still
+	// Pre-deploy jobs.
+	ReasonJobFailed  = "JobFailed"  // a pre-deploy job ended with another exit code than 0
+	ReasonJobTimeout = "JobTimeout" // a pre-deploy job took longer than it may
 )

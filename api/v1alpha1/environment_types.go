@@ -150,7 +150,7 @@ type ConfigMapKey struct {
 
 // HealthCheck is one check made from the server itself.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.http), has(self.tcp), has(self.exec)].filter(x, x).size() == 1",message="give exactly one of http, tcp and exec"
+// +kubebuilder:validation:XValidation:rule="(has(self.http) ? 1 : 0) + (has(self.tcp) ? 1 : 0) + (has(self.exec) ? 1 : 0) == 1",message="give exactly one of http, tcp and exec"
 type HealthCheck struct {
 	// GET must answer 200; when the body is JSON with a member "status", that must be "UP" (Spring Boot Actuator).
 	// +optional

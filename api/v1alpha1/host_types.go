@@ -112,6 +112,12 @@ type AgentInfo struct {
 	// What the agent knows better than the control plane, which may have been restored from an older backup.
 	// +optional
 	Ahead string `json:"ahead,omitempty"`
+	// What the server's owner allows there, defaults filled in. Absent: not reported, the defaults are assumed.
+	// +optional
+	Policy *HostPolicy `json:"policy,omitempty"`
+	// Why the owner's policy cannot be used: until it is mended, nothing new is deployed there.
+	// +optional
+	PolicyProblem string `json:"policyProblem,omitempty"`
 }
 
 // HostList is a list of Hosts.
