@@ -66,6 +66,25 @@ func JudgeReenrolment(proof reenrol.Proof, h *v1alpha1.Host, roots *x509.CertPoo
 	return nil
 }
 
+// Reenrolments judges proofs for the HTTP API, which makes requests of those that hold. Errors that say that a proof does
+// not hold, or the host may not come back, wrap reenrol.ErrRefused or ErrNoReenrolment.
+func Reenrolments(reader client.Reader, now func() time.Time) func(ctx context.Context, host string, proof reenrol.Proof) error {
+	return func(ctx context.Context, host string, proof reenrol.Proof) error {
+		roots, err := ReadClientCAs(ctx, reader)
+		if err != nil {
+			return err
+		}
+		if _, err := proof.Check(roots, now()); err != nil { // before anything is said about which hosts there are
+			return err
+		}
+		var h v1alpha1.Host
+		if err := reader.Get(ctx, client.ObjectKey{Name: host}, &h); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("read host: %w", err)
+		}
+		return JudgeReenrolment(proof, &h, roots, now())
+	}
+}
+
 // hostUser is the user name of the agent of a host, today.
 func hostUser(h *v1alpha1.Host) string {
 	return v1alpha1.AgentUserAfter(h.Name, string(h.UID), h.Spec.Revocations)
