@@ -33,6 +33,7 @@ type environmentReconciler struct {
 	events  events.EventRecorder
 	freezer *freezer
 	key     crypto.Signer
+	keys    *Keys
 	journal journalWriter
 	now     func() time.Time
 }
@@ -304,6 +305,9 @@ func (r *environmentReconciler) send(ctx context.Context, s *environmentState, r
 	receiver := authorization.Host{Name: host.Name, UID: host.UID}
 	gates, pvHash, err := r.grounds(ctx, rel, s.env.Name)
 	if err != nil {
+		return err
+	}
+	if err := r.keys.told(ctx, r.Client, ns); err != nil {
 		return err
 	}
 	if spec.Acceptance, err = acceptance(ctx, r.Client, rel, s.env.Name); err != nil {

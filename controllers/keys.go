@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -92,6 +93,23 @@ func (k *Keys) trusted() (keys, statements map[string]string) {
 		}
 	}
 	return keys, maps.Clone(k.ring.Statements)
+}
+
+// told says whether a host was told of the newest set of keys: before that it might refuse an order that is signed by a new
+// one.
+func (k *Keys) told(ctx context.Context, reader client.Reader, namespace string) error {
+	k.mu.RLock()
+	serial := strconv.FormatInt(k.ring.Serial, 10)
+	statement := k.ring.Statements[serial]
+	k.mu.RUnlock()
+	var cm corev1.ConfigMap
+	if err := reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.KeySets}, &cm); err != nil {
+		return fmt.Errorf("read the keys that %s was told of: %w", namespace, err)
+	}
+	if cm.Data[serial] != statement {
+		return fmt.Errorf("%s was not told of the newest keys (set %s) yet", namespace, serial)
+	}
+	return nil
 }
 
 // EnsureKeys reads the installation's keys, making them if there are none. Two first starts at once agree on one.

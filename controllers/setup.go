@@ -129,7 +129,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 			return setupRelease(mgr, &releaseReconciler{Client: c, events: rec, guard: approvals, freezer: fz, journal: o.Journal, now: o.Now})
 		},
 		func() error {
-			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.Signer, journal: o.Journal, now: o.Now})
+			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.Signer, keys: keys, journal: o.Journal, now: o.Now})
 		},
 		func() error {
 			return setupHost(ctx, mgr, &hostReconciler{Client: c, events: rec, keys: keys, url: o.URL, now: o.Now})
