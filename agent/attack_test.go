@@ -104,7 +104,7 @@ func (h *host) ahead(want string) {
 // Every attack on an order is refused with its own reason, and touches no container.
 func TestAttacksOnOrders(t *testing.T) {
 	s := newServer(t)
-	first, second, stolen, client := signerOf(t, s.key), newSigner(t), newSigner(t), newSigner(t)
+	first, second, stolen, client := signerOf(t, s.host.key), newSigner(t), newSigner(t), newSigner(t)
 	policy := filepath.Join(s.dir, "policy.yaml")
 	text := "version: 1\nsecondSignature:\n  environments: [production]\n  keys:\n  - |\n    " + strings.ReplaceAll(strings.TrimSpace(client.pem), "\n", "\n    ") + "\n"
 	if err := os.WriteFile(policy, []byte(text), 0o600); err != nil {
@@ -137,7 +137,7 @@ func TestAttacksOnOrders(t *testing.T) {
 	self := authorization.Host{Name: s.name, UID: s.uid}
 	sign := func(spec *v1alpha1.RolloutSpec, at time.Time) {
 		var err error
-		if spec.Authorization, err = authorization.Sign(t.Context(), *spec, self, at, nil, "", s.key); err != nil {
+		if spec.Authorization, err = authorization.Sign(t.Context(), *spec, self, at, nil, "", s.host.key); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -180,7 +180,7 @@ func TestAttacksOnOrders(t *testing.T) {
 			spec.Authorization = strings.Replace(spec.Authorization, `{"payloadType"`, `{"payloadType":"x","payloadType"`, 1)
 		})},
 		{"no second signature", v1alpha1.ReasonAcceptanceMissing, production(nil)},
-		{"a second signature of the control plane's", v1alpha1.ReasonAcceptanceUntrusted, production(accept(s.key, nil))},
+		{"a second signature of the control plane's", v1alpha1.ReasonAcceptanceUntrusted, production(accept(s.host.key, nil))},
 		{"the client refused", v1alpha1.ReasonAcceptanceRefused, production(accept(client, func(_ *pv.Document, d *pv.Decision) {
 			d.Decision, d.Reason = v1alpha1.PVRefused, "no"
 		}))},

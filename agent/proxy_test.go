@@ -22,7 +22,11 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
-// behindProxy is a proxy that alone knows the way to the control plane: by a name that no resolver knows.
+// Nobody listens at the address that the agent is told; the proxy alone knows where it leads. The dot keeps the name from
+// being exempt from proxies, which "localhost" is.
+func behind(t *testing.T) string { return fmt.Sprintf("localhost.:%d", enginetest.FreePort(t)) }
+
+// behindProxy is a proxy that alone knows the way to the control plane.
 type behindProxy struct {
 	*httptest.Server
 	target string
@@ -84,11 +88,8 @@ func TestThroughProxy(t *testing.T) {
 	}
 	p := newProxy(t, address.Host)
 	o := h.joinOptions()
-	name := advertised + ":" + address.Port()
+	name := behind(t)
 	o.Server = "https://" + name
-	if addresses, err := net.DefaultResolver.LookupHost(t.Context(), advertised); err == nil {
-		t.Fatalf("%s is no name that only the proxy knows: %v", advertised, addresses)
-	}
 	o.Proxy = strings.Replace(p.URL, "http://", "http://agent:"+p.password+"@", 1)
 	h.answer(true)
 	say := func(format string, args ...any) { h.log.add(fmt.Sprintf(format, args...)) }
@@ -139,7 +140,7 @@ func TestProxyRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := h.joinOptions()
-			o.DataDir, o.Server, o.Proxy = t.TempDir(), "https://"+advertised+":"+address.Port(), proxy
+			o.DataDir, o.Server, o.Proxy = t.TempDir(), "https://"+behind(t), proxy
 			err := agent.Join(t.Context(), o, func(string, ...any) {})
 			if err == nil || strings.Contains(err.Error(), "wrong-s3cret") || !strings.Contains(err.Error(), "proxy") {
 				t.Errorf("%v", err)
