@@ -87,6 +87,10 @@ func TestRevocationBitesAtOnce(t *testing.T) {
 	}
 	b.condition(h, v1alpha1.ConditionEnrolled, metav1.ConditionTrue, "")
 	b.token("revok2") // printed, and never used
+	unused := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "bootstrap-token-revok2", Namespace: metav1.NamespaceSystem}}
+	if err := b.patch(unused, `{"metadata":{"labels":{"`+v1alpha1.LabelHost+`":"`+h.Name+`"}}}`); err != nil {
+		t.Fatal(err)
+	}
 	agent := func(revocations int64) *kubernetes.Clientset {
 		key := newKey(t)
 		der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -132,10 +136,14 @@ func TestRevocationBitesAtOnce(t *testing.T) {
 	if _, err := old.CoreV1().Secrets(ns).List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("a revoked agent lists secrets: %v", err)
 	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "x"}}, newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, err = old.CertificatesV1().CertificateSigningRequests().Create(t.Context(), &certificatesv1.CertificateSigningRequest{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "x-"},
 		Spec: certificatesv1.CertificateSigningRequestSpec{
-			Request: []byte("x"), SignerName: certificatesv1.KubeAPIServerClientSignerName, Usages: []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth},
+			Request: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), SignerName: certificatesv1.KubeAPIServerClientSignerName, Usages: []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth},
 		},
 	}, metav1.CreateOptions{})
 	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "was revoked") {
