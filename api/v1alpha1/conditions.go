@@ -28,6 +28,8 @@ const (
 	ConditionEnrolled = "Enrolled"
 	// ConditionInStep is False on a Host whose agent knows of newer orders or keys than the control plane.
 	ConditionInStep = "InStep"
+	// ConditionDrifted is True on a Rollout that runs while the containers differ from it in a way that is only reported.
+	ConditionDrifted = "Drifted"
 )
 
 // Reasons of conditions.
@@ -87,6 +89,8 @@ const (
 	// Rollouts, written by agents
 	ReasonPolicyRefused        = "PolicyRefused" // the server's owner does not allow what the release asks for
 	ReasonPending              = "Pending"
+	ReasonDrifted              = "Drifted"    // somebody changed or added containers
+	ReasonAsDeployed           = "AsDeployed" // nobody did
 	ReasonHealthy              = "Healthy"
 	ReasonUnhealthy            = "Unhealthy"
 	ReasonAuthorizationInvalid = "AuthorizationInvalid"
