@@ -87,7 +87,7 @@ type Agent struct {
 	owner func() (hostpolicy.Policy, error)
 	// changing is held while the identity is changed; looking while the keys are looked at, at the time looked.
 	changing, looking sync.Mutex
-	looked            time.Time
+	looked, lookedAPI time.Time
 	// barred asks for a new certificate before its time, because the present one is not taken.
 	barred chan struct{}
 	// synced says that every Rollout that the control plane has was offered.

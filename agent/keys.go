@@ -66,11 +66,15 @@ func (a *Agent) lookAtKeys(ctx context.Context, since time.Time) error {
 	begun := time.Now()
 	identity := a.connection.Identity()
 	before := identity.Keys()
-	address, err := a.client.API(ctx, identity.Host)
-	if err != nil {
-		return err
+	address := identity.API
+	if address == "" || begun.Sub(a.lookedAPI) > keysEvery/2 {
+		var err error
+		if address, err = a.client.API(ctx, identity.Host); err != nil {
+			return err
+		}
+		a.lookedAPI = begun
 	}
-	var said error
+	var err, said error
 	if len(before.Keys) == 0 {
 		err = enrol.PinKeys(ctx, &identity, a.client)
 	} else {
