@@ -62,6 +62,10 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		return now.Add(secretRetry)
 	}
 	d.Secrets = secrets
+	if err := w.acceptedSecrets(ctx, d.Spec, secrets); err != nil {
+		w.reject(rollout, unauthorised(err))
+		return now
+	}
 	target, err := w.agent.files.admit(ctx, &d)
 	if err != nil {
 		w.reject(rollout, rejectionOf(err, d.Secrets))

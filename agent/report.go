@@ -102,6 +102,10 @@ func (w *worker) phaseOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStat
 	case isRejected:
 		s.Phase, s.Message = v1alpha1.RolloutRejected, shorten(rejected.message)
 		conditions(&s, rejected.reason, moveStalled)
+	case rollout.Spec.Sequence < d.Highest && w.behind(rollout.Spec) != "":
+		s.Phase, s.ServingSequence = v1alpha1.RolloutRejected, d.Highest
+		s.Message = shorten(w.behind(rollout.Spec) + ": was it restored from an older backup? What runs keeps running")
+		conditions(&s, v1alpha1.ReasonOlderSequence, moveStalled)
 	case rollout.Spec.Sequence < d.Highest && rollout.Spec.ProjectUID == d.ProjectUID, slices.Contains(d.Retired, rollout.Spec.ProjectUID):
 		s.Phase, s.Message = v1alpha1.RolloutSuperseded, fmt.Sprintf("sequence %d took its place", d.Highest)
 		s.Timings = rollout.Status.Timings

@@ -25,6 +25,7 @@ type environmentReconciler struct {
 	events  events.EventRecorder
 	freezer *freezer
 	key     crypto.Signer
+	keys    *Keys
 	journal journalWriter
 	now     func() time.Time
 }

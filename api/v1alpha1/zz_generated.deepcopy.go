@@ -1157,6 +1157,11 @@ func (in *HostStatus) DeepCopyInto(out *HostStatus) {
 		*out = new(AgentInfo)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.CertificateKeys != nil {
+		in, out := &in.CertificateKeys, &out.CertificateKeys
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Conditions != nil {
 		in, out := &in.Conditions, &out.Conditions
 		*out = make([]v1.Condition, len(*in))
