@@ -290,6 +290,11 @@ func buildLayer() ([]byte, error) {
 	if _, err := w.Write(content); err != nil {
 		return nil, err
 	}
+	for _, name := range []string{"sh", "pg_isready", "redis-cli", "mysqladmin", "rabbitmq-diagnostics", "curl", "wget"} {
+		if err := w.WriteHeader(&tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "/app", Mode: 0o777}); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.Close(); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 const grace = 8 * time.Second
 
 func main() {
+	pose()
 	port := os.Getenv("PORT")
 	if port == "" {
 		port = "8080"
