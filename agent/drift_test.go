@@ -214,13 +214,13 @@ func TestConflicts(t *testing.T) {
 	s := newServer(t)
 	s.run()
 	image := s.registry.Image(t, "app", "VERSION=1")
-	taken := s.create("taken", "nobody", "", image)
 	subnet := fmt.Sprintf("10.99.%d.0/24", s.port%250)
 	other := enginetest.Project(t, s.raw)
 	occupant := s.order(other)
 	occupant.compose = "services: {a: {image: a, ports: [\"127.0.0.1:" + fmt.Sprint(s.port) + ":8080\"]}}\nnetworks: {default: {ipam: {config: [{subnet: " + subnet + "}]}}}\n"
 	occupant.images = map[string]string{"a": image}
 	s.await(s.send(occupant), v1alpha1.RolloutHealthy)
+	taken := s.create("taken", "nobody", "", image)
 	for i, c := range []struct{ text, want string }{
 		{"services: {web: {image: a, container_name: " + s.project + "-taken}}", "has the name " + s.project + "-taken: remove or rename it"},
 		{"services: {web: {image: a, ports: [\"127.0.0.1:" + fmt.Sprint(s.port) + ":8080\"]}}", "is taken by another"},

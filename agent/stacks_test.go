@@ -30,7 +30,11 @@ func TestRealWorldStacks(t *testing.T) {
 		t.Fatalf("%d stacks, %v", len(files), err)
 	}
 	s := newServer(t)
-	s.run()
+	var projects []string
+	for range files { // made before the agent runs, so that they are removed after it has ended
+		projects = append(projects, enginetest.Project(t, s.raw))
+	}
+	stop := s.run()
 	// Every service has an image of its own, none of which does what its name says.
 	image := func(t *testing.T, version string) string { return s.registry.Image(t, "app", "VERSION="+version) }
 	one, two := image(t, "1"), image(t, "2")
@@ -45,7 +49,7 @@ func TestRealWorldStacks(t *testing.T) {
 			for _, m := range directive.FindAllStringSubmatch(string(text), -1) {
 				told[m[1]] = strings.Split(m[2], ", ")
 			}
-			project := enginetest.Project(t, s.raw)
+			project := projects[i]
 			values := map[string]string{
 				"PORT": fmt.Sprint(enginetest.FreePort(t)), "DB_PASSWORD": "s3cret-password", "API_TOKEN": "t0ken-of-api", "SUBNET": fmt.Sprint(100 + i + os.Getpid()%50),
 			}
@@ -73,21 +77,24 @@ func TestRealWorldStacks(t *testing.T) {
 					t.Errorf("%s: untouched %v, %d containers before, %d after (%s)", name, untouched, len(before[name]), len(after[name]), status.Message)
 				}
 			}
-			if err := s.engine.Remove(t.Context(), project); err != nil {
-				t.Error(err)
-			}
-			if left := containersOf(s, t, project); len(left) > 0 {
-				t.Errorf("containers are left: %v", left)
-			}
 			if !t.Failed() {
 				passed++
 			}
 		})
 	}
+	stop()
+	for _, project := range projects {
+		if err := s.engine.Remove(t.Context(), project); err != nil {
+			t.Error(err)
+		}
+		if left := containersOf(s, t, project); len(left) > 0 {
+			t.Errorf("containers are left: %v", left)
+		}
+	}
 	t.Logf("%d of %d real-world stacks passed", passed, len(files))
 }
 
-func containersOf(s *server, t *testing.T, project string) map[string][]health.Container {
+func containersOf(s *server, t testing.TB, project string) map[string][]health.Container {
 	t.Helper()
 	list, err := s.engine.Containers(t.Context(), project)
 	if err != nil {
