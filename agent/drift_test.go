@@ -223,7 +223,7 @@ func TestConflicts(t *testing.T) {
 	taken := s.create("taken", "nobody", "", image)
 	for i, c := range []struct{ text, want string }{
 		{"services: {web: {image: a, container_name: " + s.project + "-taken}}", "has the name " + s.project + "-taken: remove or rename it"},
-		{"services: {web: {image: a, ports: [\"127.0.0.1:" + fmt.Sprint(s.port) + ":8080\"]}}", "is taken by another"},
+		{"services: {web: {image: a, ports: [\"127.0.0.1:" + fmt.Sprint(s.port) + ":8080\"]}}", "publishes port 127.0.0.1:"},
 		{"services: {web: {image: a, networks: [n]}}\nnetworks: {n: {ipam: {config: [{subnet: " + subnet + "}]}}}", "overlaps that of another network"},
 	} {
 		o := s.order(s.project)
