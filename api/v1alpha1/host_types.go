@@ -43,6 +43,10 @@ type HostSpec struct {
 	// +kubebuilder:default="3m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5s') && duration(self) <= duration('720h')",message="a duration from 5s to 720h"
 	HeartbeatTimeout metav1.Duration `json:"heartbeatTimeout,omitzero"`
+	// Maintenance window: when anything new may be sent to it, whatever environment it is for. What runs is kept running and
+	// healed at any time. Default: always.
+	// +optional
+	Window *Window `json:"window,omitempty"`
 }
 
 // HostStatus is what is known of a server.
@@ -86,6 +90,12 @@ type AgentInfo struct {
 	// Memory in bytes.
 	// +optional
 	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	// What the server's owner allows there, defaults filled in. Absent: not reported, the defaults are assumed.
+	// +optional
+	Policy *HostPolicy `json:"policy,omitempty"`
+	// Why the owner's policy cannot be used: until it is mended, nothing new is deployed there.
+	// +optional
+	PolicyProblem string `json:"policyProblem,omitempty"`
 }
 
 // HostList is a list of Hosts.
