@@ -200,6 +200,7 @@ func (a *Agent) followEngine(ctx context.Context) {
 		defer a.mu.Unlock()
 		for _, w := range a.workers {
 			if event.Project == "" || w.concerns(event.Project) {
+				w.note(event)
 				w.stir()
 			}
 		}

@@ -50,6 +50,8 @@ type host struct {
 	token string
 	dir   string
 	log   *logs
+	// pullStall is how long a pull may stand still; 0 for the default.
+	pullStall time.Duration
 }
 
 func newHost(t testing.TB) *host {
@@ -177,7 +179,7 @@ func (h *host) run() (stop func()) {
 }
 
 func (h *host) options() agent.Options {
-	return agent.Options{DataDir: h.dir, Heartbeat: 2 * time.Second, Version: "test", Log: h.log.logger()}
+	return agent.Options{DataDir: h.dir, Heartbeat: 2 * time.Second, PullStall: h.pullStall, Version: "test", Log: h.log.logger()}
 }
 
 // spawn runs the agent in a process of its own.
@@ -213,6 +215,7 @@ type order struct {
 	noWayBack                            bool
 	irreversible                         bool
 	keep                                 *int32
+	registrySecret                       string
 	// key signs instead of the host's own; host is whom it is for instead.
 	key  crypto.Signer
 	host *authorization.Host
@@ -242,7 +245,7 @@ func (h *host) send(o order) string {
 		Project: o.project, ProjectUID: "uid-of-" + o.project, Environment: o.environment, Sequence: o.sequence,
 		Release:    v1alpha1.RolloutRelease{Name: fmt.Sprintf("r%d", o.sequence), UID: fmt.Sprintf("uid-%d", o.sequence), Commit: strings.Repeat("a", 40)},
 		BundleHash: "sha256:" + strings.Repeat("b", 64), ComposeProject: o.composeProject, Compose: o.compose,
-		ComposeHash: composefile.Hash(o.compose), Irreversible: o.irreversible, Values: o.values, SecretRefs: o.secrets, HealthChecks: o.checks,
+		ComposeHash: composefile.Hash(o.compose), Irreversible: o.irreversible, Values: o.values, SecretRefs: o.secrets, RegistrySecretRef: o.registrySecret, HealthChecks: o.checks,
 		Strategy: v1alpha1.RolloutStrategy{
 			Strategy: "Recreate", MaxUnavailable: 1, AutoRollback: ptr.To(!o.noWayBack), Timeout: metav1.Duration{Duration: o.timeout}, Keep: o.keep,
 		},

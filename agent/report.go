@@ -160,7 +160,7 @@ func serviceStates(v health.Verdict) []v1alpha1.ServiceState {
 		state := v1alpha1.ServiceState{
 			Name: s.Name, Running: fmt.Sprintf("%d/%d", s.Running, s.Wanted), Health: s.Check, Image: s.Image,
 		}
-		if s.Status >= health.Unhealthy {
+		if s.Status >= health.Unhealthy || s.Excused {
 			state.Message = shorten(s.Message)
 		}
 		if s.Completed {

@@ -38,6 +38,9 @@ type worker struct {
 	rejected map[types.UID]rejection
 	// project is the name of the compose project whose events concern this worker.
 	project map[string]bool
+	// starved are the containers, by id, in which a process ran out of memory while a rollout was judged: the engine says so
+	// in an event and forgets it when the container lives on.
+	starved map[string]bool
 
 	// The rest belongs to the worker's goroutine.
 	disk    *state.Environment
@@ -71,7 +74,7 @@ func newWorker(a *Agent, key state.Key) *worker {
 	return &worker{
 		agent: a, key: key, log: a.log.WithValues("project", key.Project, "environment", key.Environment),
 		offered: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
-		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, project: map[string]bool{},
+		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, project: map[string]bool{}, starved: map[string]bool{},
 	}
 }
 
@@ -102,6 +105,30 @@ func (w *worker) reconsider() {
 }
 
 func (w *worker) stir() { poke(w.stirred) }
+
+// note remembers what only an event tells.
+func (w *worker) note(event compose.Event) {
+	if event.Action != compose.OOM {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.starved[event.Container] = true
+}
+
+// withStarved puts what only events told into what the engine reports, and forgets containers that are gone.
+func (w *worker) withStarved(containers []health.Container) []health.Container {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	known := map[string]bool{}
+	for i, c := range containers {
+		if w.starved[c.ID] {
+			containers[i].OOMKilled, known[c.ID] = true, true
+		}
+	}
+	w.starved = known
+	return containers
+}
 
 // concerns says whether events of a compose project concern this worker.
 func (w *worker) concerns(project string) bool {

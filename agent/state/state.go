@@ -59,6 +59,9 @@ type Deployment struct {
 	Secrets map[string]string `json:"secrets,omitempty"`
 	// Completed are the one-shot services that ended well.
 	Completed []string `json:"completed,omitempty"`
+	// Excused are the services that were not well before this release already, were not touched by it, and were not seen well
+	// since: they do not count against it.
+	Excused []string `json:"excused,omitempty"`
 	// HealthySince is the beginning of the present streak of health; zero while it is not healthy.
 	HealthySince time.Time `json:"healthySince,omitzero"`
 	// Timings say when each phase began.
