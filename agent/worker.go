@@ -226,6 +226,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 	case plan.Prune:
 		again = w.prune(ctx)
 	}
+	if decision.Action != plan.Rest {
+		w.agent.calm.Reset(restAfter)
+	}
 	if w.unsaved != nil {
 		again = earliest(again, w.trouble, time.Now().Add(retryAfter))
 	}

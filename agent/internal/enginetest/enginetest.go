@@ -7,9 +7,11 @@ package enginetest
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -269,21 +271,19 @@ func padLayer(t testing.TB, size int64) v1.Layer {
 	for i := range seed {
 		seed[i] = byte(rand.Uint32())
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		read, write := io.Pipe()
-		go func() {
-			w := tar.NewWriter(write)
-			err := w.WriteHeader(&tar.Header{Name: "padding", Typeflag: tar.TypeReg, Mode: 0o644, Size: size})
-			if err == nil {
-				_, err = io.CopyN(w, rand.NewChaCha8(seed), size)
-			}
-			if err == nil {
-				err = w.Close()
-			}
-			write.CloseWithError(err)
-		}()
-		return read, nil
-	}, tarball.WithCompressionLevel(1))
+	var content bytes.Buffer
+	packed, err := gzip.NewWriterLevel(&content, gzip.NoCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(packed)
+	if err = w.WriteHeader(&tar.Header{Name: "padding", Typeflag: tar.TypeReg, Mode: 0o644, Size: size}); err == nil {
+		_, err = io.CopyN(w, rand.NewChaCha8(seed), size)
+	}
+	if err := errors.Join(err, w.Close(), packed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content.Bytes())), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
