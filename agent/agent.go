@@ -15,7 +15,10 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"net"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
@@ -52,6 +55,10 @@ type Options struct {
 	DockerHost string
 	// Heartbeat is the time between two renewals of the Lease. 0 means DefaultHeartbeat.
 	Heartbeat time.Duration
+	// MetricsBind is a TCP address for GET /metrics. Empty means none.
+	MetricsBind string
+	// AllowLogs says that people may read log lines through the control plane.
+	AllowLogs bool
 	// PullStall is how long nothing may move in a pull before it is begun anew. 0 means compose.StallAfter.
 	PullStall time.Duration
 	// Version of the agent, as reported.
@@ -72,6 +79,8 @@ type Agent struct {
 	engine     *compose.Engine
 	store      *state.Store
 	reporter   *reporter
+	monitor    *monitor
+	desk       *logsDesk
 
 	mu      sync.Mutex
 	keys    []envelope.PublicKey
@@ -104,11 +113,23 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer a.engine.Close()
+	if o.MetricsBind != "" {
+		listener, err := net.Listen("tcp", o.MetricsBind)
+		if err != nil {
+			return fmt.Errorf("--metrics-bind: %w", err)
+		}
+		var served sync.WaitGroup
+		defer served.Wait()
+		metrics, cancel := context.WithCancel(ctx)
+		defer cancel()
+		served.Go(func() { a.serveMetrics(metrics, listener) })
+	}
 	return a.run(ctx)
 }
 
 func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	a := &Agent{options: o, log: o.Log, identity: identity, workers: map[state.Key]*worker{}, beat: make(chan struct{}, 1)}
+	a.monitor = newMonitor(o.Version, os.Getpid(), time.Now())
 	var err error
 	if a.keys, err = identity.PinnedKeys(); err != nil {
 		return nil, err
@@ -132,6 +153,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 		return nil, err
 	}
 	a.reporter = newReporter(identity.Host, a.client, a.log)
+	a.desk = newLogsDesk(a)
 	return a, nil
 }
 
@@ -152,6 +174,8 @@ func (a *Agent) run(ctx context.Context) error {
 	for _, key := range known {
 		a.worker(key)
 	}
+	wg.Go(func() { a.answerCommands(ctx) })
+	wg.Go(func() { a.desk.run(ctx) })
 	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.followEngine(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
@@ -194,16 +218,18 @@ func (a *Agent) ownerOf(project string, w *worker) (owner state.Key, taken bool)
 
 func (a *Agent) offer(rollout *v1alpha1.Rollout) {
 	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).offer(rollout)
+	a.desk.offer(rollout)
 }
 
 func (a *Agent) withdraw(rollout *v1alpha1.Rollout) {
 	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).withdraw(rollout)
 	a.reporter.forget(rollout.UID)
+	a.desk.forget(rollout.UID)
 }
 
 // followEngine wakes the workers whose containers changed.
 func (a *Agent) followEngine(ctx context.Context) {
-	a.engine.Events(ctx, v1alpha1.LabelProject, func(event compose.Event) {
+	a.engine.Events(ctx, compose.ProjectLabel, func(event compose.Event) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, w := range a.workers {
@@ -213,10 +239,14 @@ func (a *Agent) followEngine(ctx context.Context) {
 			}
 		}
 		if event.Project == "" {
+			a.monitor.engine(nil)
 			a.info = nil
 			a.beatNow() // the engine is there (again), perhaps in another version
 		}
-	}, func(err error) { a.log.Info("engine does not answer", "error", err.Error()) })
+	}, func(err error) {
+		a.monitor.engine(err)
+		a.log.Info("engine does not answer", "error", err.Error())
+	})
 }
 
 // engineInfo is what the engine says of itself, asked once for as long as it stays.
@@ -307,11 +337,15 @@ func (a *Agent) heartbeats(ctx context.Context) {
 			if engine, err := a.engineInfo(ctx); err == nil {
 				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform
 				info.CPUs, info.MemoryBytes = int32(engine.CPUs), engine.MemoryBytes
+				a.monitor.engineInfo(engine)
 				fresh = true
 			}
 		}
 		wait := a.options.Heartbeat - time.Duration(rand.Float64()*jitter*float64(a.options.Heartbeat))
 		err := a.client.Heartbeat(ctx, a.identity.Host, v1alpha1.AgentUser(a.identity.Host, a.identity.HostUID), a.options.Heartbeat, info, time.Now())
+		if ctx.Err() == nil {
+			a.monitor.heartbeat(err)
+		}
 		if err != nil && ctx.Err() == nil {
 			a.log.Info("heartbeat failed", "error", err.Error())
 			wait = min(wait, 10*time.Second)

@@ -147,6 +147,7 @@ func (p *puller) run(ctx context.Context) error {
 	wait, patience := pullRetry, pullPatience
 	for try := 1; ; try++ {
 		err := p.worker.agent.engine.Pull(ctx, p.image, p.credentials, p.worker.agent.options.PullStall, func(now compose.Progress) { p.progress.set(p.image, now) })
+		p.worker.agent.monitor.pulled(err)
 		if err == nil {
 			return nil
 		}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/containerd/errdefs"
 	"github.com/docker/compose/v5/pkg/api"
 	"github.com/moby/moby/client"
 )
@@ -34,23 +35,7 @@ func (e *Engine) Up(ctx context.Context, project *types.Project, labels map[stri
 	if err := e.adoptInterrupted(ctx, project.Name); err != nil {
 		return err
 	}
-	for name, service := range project.Services {
-		service.PullPolicy = types.PullPolicyNever
-		service.Build = nil
-		service.CustomLabels = types.Labels{
-			api.ProjectLabel: project.Name, api.ServiceLabel: name, api.VersionLabel: api.ComposeVersion,
-			api.WorkingDirLabel: project.WorkingDir, api.ConfigFilesLabel: "", api.OneoffLabel: "False",
-		}
-		service.Labels = maps.Clone(service.Labels)
-		if service.Labels == nil {
-			service.Labels = types.Labels{}
-		}
-		maps.Copy(service.Labels, labels)
-		if hash := contentHash(project, service); hash != "" {
-			service.Labels[ContentLabel] = hash
-		}
-		project.Services[name] = service
-	}
+	prepare(project, labels)
 	partial := len(services) > 0
 	if partial {
 		var err error
@@ -72,6 +57,27 @@ func (e *Engine) Up(ctx context.Context, project *types.Project, labels map[stri
 		return e.explain("compose up", err)
 	}
 	return nil
+}
+
+// prepare gives every service what its containers carry beyond the compose file; all of it is in the service's hash.
+func prepare(project *types.Project, labels map[string]string) {
+	for name, service := range project.Services {
+		service.PullPolicy = types.PullPolicyNever
+		service.Build = nil
+		service.CustomLabels = types.Labels{
+			api.ProjectLabel: project.Name, api.ServiceLabel: name, api.VersionLabel: api.ComposeVersion,
+			api.WorkingDirLabel: project.WorkingDir, api.ConfigFilesLabel: "", api.OneoffLabel: "False",
+		}
+		service.Labels = maps.Clone(service.Labels)
+		if service.Labels == nil {
+			service.Labels = types.Labels{}
+		}
+		maps.Copy(service.Labels, labels)
+		if hash := contentHash(project, service); hash != "" {
+			service.Labels[ContentLabel] = hash
+		}
+		project.Services[name] = service
+	}
 }
 
 // decline answers the SDK's only question, whether to recreate a volume, with no, and stops before anything is touched.
@@ -105,7 +111,7 @@ func contentHash(project *types.Project, service types.ServiceConfig) string {
 var interruptedName = regexp.MustCompile(`^/?([0-9a-f]{12})_(.+)$`)
 
 // adoptInterrupted tidies up after a recreation that was cut short: the new container goes when the old one is still there,
-// and gets its name otherwise, since it has inherited the old one's anonymous volumes.
+// and gets its name otherwise, since it has inherited the old one's anonymous volumes. It keeps its own when that is taken.
 func (e *Engine) adoptInterrupted(ctx context.Context, project string) error {
 	list, err := e.list(ctx, project)
 	if err != nil {
@@ -126,7 +132,11 @@ func (e *Engine) adoptInterrupted(ctx context.Context, project string) error {
 			}
 			continue
 		}
-		if _, err := e.client.ContainerRename(ctx, c.ID, client.ContainerRenameOptions{NewName: match[2]}); err != nil {
+		_, err := e.client.ContainerRename(ctx, c.ID, client.ContainerRenameOptions{NewName: match[2]})
+		if errdefs.IsConflict(err) { // a container of somebody else has the name: Compose finds ours by its labels
+			continue
+		}
+		if err != nil {
 			return e.explain("name the unfinished container "+match[0], err)
 		}
 	}
