@@ -186,3 +186,30 @@ func listen(t *testing.T, port int) net.Listener {
 	t.Cleanup(func() { l.Close() })
 	return l
 }
+
+// What failed is not tried again because its order was made anew, by a control plane that came back from a backup; a new
+// sequence tries it again.
+func TestFailedIsRemembered(t *testing.T) {
+	s := newServer(t)
+	stop := s.run()
+	s.await(s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))), v1alpha1.RolloutHealthy)
+	bad := s.webOrder(2, s.registry.Image(t, "app", "VERSION=2", "READY_AFTER=1h"))
+	name := s.send(bad)
+	s.await(name, v1alpha1.RolloutRolledBack)
+	before := s.container("web")
+	stop()
+	if err := s.objects().Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.run()
+	status := s.await(s.send(bad), v1alpha1.RolloutRolledBack)
+	if status.ServingSequence != 1 {
+		t.Errorf("%+v", status)
+	}
+	s.unharmed(before)
+	bad.sequence = 3
+	s.await(s.send(bad), v1alpha1.RolloutRolledBack)
+	if after := s.container("web"); after.ID == before.ID {
+		t.Error("a new sequence did not try again")
+	}
+}

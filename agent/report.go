@@ -65,8 +65,8 @@ func (w *worker) statusOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutSta
 			s.Services = serviceStates(*w.live.verdict)
 		}
 		conditions(&s, v1alpha1.ReasonProgressing, moveOn)
-	case d.FailureOf(uid) != nil:
-		f := d.FailureOf(uid)
+	case w.failureOf(rollout) != nil:
+		f := w.failureOf(rollout)
 		s.Phase, s.Message, s.Services, s.LastLogs = f.Phase, f.Message, f.Services, f.Logs
 		s.ServingSequence, s.Timings = f.Serving, f.Timings
 		reason := f.Reason

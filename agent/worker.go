@@ -257,7 +257,7 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 		d := w.disk
 		sameProject := d.ProjectUID == "" || spec.ProjectUID == d.ProjectUID
 		switch {
-		case d.FailureOf(uid) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid:
+		case w.failureOf(rollout) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid:
 			return rollout, plan.Known
 		case sameProject && spec.Sequence < d.Highest, slices.Contains(d.Retired, spec.ProjectUID):
 			older = plan.Older
@@ -271,6 +271,18 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 		}
 	}
 	return nil, older
+}
+
+// failureOf is how a Rollout failed, nil if it did not. One that was made anew with the same sequence and bundle, for example
+// by a control plane that came back from a backup, is the same order: what failed is tried again only when a new one says so.
+func (w *worker) failureOf(rollout *v1alpha1.Rollout) *state.Failure {
+	if f := w.disk.FailureOf(string(rollout.UID)); f != nil {
+		return f
+	}
+	if rollout.Spec.ProjectUID != w.disk.ProjectUID {
+		return nil
+	}
+	return w.disk.FailureFor(rollout.Spec.Sequence, rollout.Spec.BundleHash)
 }
 
 // candidates are the offered Rollouts, those of another project of the same name first, then by falling sequence.

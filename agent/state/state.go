@@ -162,6 +162,16 @@ func (e *Environment) FailureOf(uid string) *Failure {
 	return nil
 }
 
+// FailureFor returns how the order of that sequence failed with that bundle, nil if it did not.
+func (e *Environment) FailureFor(sequence int64, bundleHash string) *Failure {
+	for i := range e.Failed {
+		if e.Failed[i].Sequence == sequence && e.Failed[i].BundleHash == bundleHash {
+			return &e.Failed[i]
+		}
+	}
+	return nil
+}
+
 // Fail moves the attempt to the failures.
 func (e *Environment) Fail(f Failure) {
 	e.Failed = append(slices.DeleteFunc(e.Failed, func(o Failure) bool { return o.UID == f.UID }), f)
