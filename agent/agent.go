@@ -20,7 +20,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -163,7 +162,7 @@ func (a *Agent) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	a.calm = time.AfterFunc(restAfter, debug.FreeOSMemory)
+	a.calm = time.AfterFunc(restAfter, rest)
 	defer a.calm.Stop()
 	a.start = func(w *worker) { wg.Go(func() { w.run(ctx) }) }
 	a.log.Info("agent started", "host", a.identity.Host, "server", a.identity.Server, "engine", a.engine.Host(), "version", a.options.Version)

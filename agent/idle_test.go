@@ -20,7 +20,7 @@ import (
 )
 
 // maxIdle is what an agent may need in memory while nothing happens, in MB.
-const maxIdle = 50
+const maxIdle = 35
 
 // The agent as it is shipped: small while idle, and silent.
 func TestIdle(t *testing.T) {
