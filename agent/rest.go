@@ -25,23 +25,30 @@ func releaseProgram() {
 	if err != nil {
 		return
 	}
-	maps, err := os.Open("/proc/self/maps")
+	maps, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
 	defer maps.Close()
+	var start, end uint64
 	for lines := bufio.NewScanner(maps); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		// Never a page that was or can be written: its content is nowhere else.
-		if len(fields) < 6 || fields[5] != self || fields[1] != "r-xp" && fields[1] != "r--p" {
-			continue
+		switch {
+		case len(fields) >= 6 && strings.Contains(fields[0], "-"):
+			start, end = 0, 0
+			if fields[5] != self || fields[1] != "r-xp" && fields[1] != "r--p" {
+				continue
+			}
+			from, to, _ := strings.Cut(fields[0], "-")
+			first, err1 := strconv.ParseUint(from, 16, 64)
+			last, err2 := strconv.ParseUint(to, 16, 64)
+			if err1 == nil && err2 == nil {
+				start, end = first, last
+			}
+		// Never a mapping of which a page was written, by a loader perhaps: its content is nowhere else.
+		case len(fields) >= 2 && fields[0] == "Anonymous:" && fields[1] == "0" && end > start:
+			// Only advice: no harm when it is refused.
+			_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, uintptr(start), uintptr(end-start), syscall.MADV_DONTNEED)
 		}
-		from, to, _ := strings.Cut(fields[0], "-")
-		start, err1 := strconv.ParseUint(from, 16, 64)
-		end, err2 := strconv.ParseUint(to, 16, 64)
-		if err1 != nil || err2 != nil || end <= start {
-			continue
-		}
-		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, uintptr(start), uintptr(end-start), syscall.MADV_DONTNEED) // advice: no harm when it is refused
 	}
 }
