@@ -87,7 +87,8 @@ func BenchmarkNoop(b *testing.B) {
 	w := newWorker(a, state.Key{Project: "bench", Environment: "dev"})
 	w.load()
 	w.disk.Current = &state.Deployment{Name: "bench", UID: "bench", Spec: spec}
-	target, err := resolve(b.Context(), *w.disk.Current)
+	a.files = newHostFiles(b.TempDir(), filepath.Join(b.TempDir(), "policy.yaml"), engine.Host())
+	target, err := a.files.resolve(b.Context(), w.disk.Current)
 	if err != nil {
 		b.Fatal(err)
 	}

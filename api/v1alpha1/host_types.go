@@ -90,6 +90,12 @@ type AgentInfo struct {
 	// Memory in bytes.
 	// +optional
 	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	// What the server's owner allows there, defaults filled in. Absent: not reported, the defaults are assumed.
+	// +optional
+	Policy *HostPolicy `json:"policy,omitempty"`
+	// Why the owner's policy cannot be used: until it is mended, nothing new is deployed there.
+	// +optional
+	PolicyProblem string `json:"policyProblem,omitempty"`
 }
 
 // HostList is a list of Hosts.
