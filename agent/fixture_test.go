@@ -216,6 +216,7 @@ type order struct {
 	checks                               []v1alpha1.HealthCheck
 	timeout                              time.Duration
 	noWayBack                            bool
+	remove                               *v1alpha1.Removal
 	// key signs instead of the host's own; host is whom it is for instead.
 	key  crypto.Signer
 	host *authorization.Host
@@ -252,6 +253,9 @@ func (h *host) send(o order) string {
 	}
 	for service, image := range o.images {
 		spec.Images = append(spec.Images, v1alpha1.ServiceImage{Service: service, Image: image})
+	}
+	if spec.Remove = o.remove; o.remove != nil {
+		spec.Images, spec.Strategy = []v1alpha1.ServiceImage{}, v1alpha1.RolloutStrategy{}
 	}
 	to, key := authorization.Host{Name: h.name, UID: h.uid}, h.key
 	if o.host != nil {
