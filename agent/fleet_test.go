@@ -79,13 +79,20 @@ func TestRemoval(t *testing.T) {
 	if c, n, v := s.count(ofProject(s.project)); c != 0 || n != 0 || v != 1 {
 		t.Errorf("%d containers, %d networks, %d volumes are left", c, n, v)
 	}
+	enginetest.Wait(t, "the image to go, which nobody needs", func() error {
+		if _, err := s.raw.ImageInspect(t.Context(), image); err == nil {
+			return errors.New("it is there")
+		}
+		return nil
+	})
 	stop()
 	s.run() // remembers that nothing must run
 	s.await(down, v1alpha1.RolloutRemoved)
 	if c, _, _ := s.count(ofProject(s.project)); c != 0 {
 		t.Errorf("%d containers after a restart", c)
 	}
-	o.sequence = 3
+	again := s.registry.Image(t, "app", "VERSION=2")
+	o.sequence, o.images = 3, map[string]string{"db": again, "web": again}
 	s.await(s.send(o), v1alpha1.RolloutHealthy)
 	s.await(s.send(tombstone(o, 4, true)), v1alpha1.RolloutRemoved)
 	if c, n, v := s.count(ofProject(s.project)); c+n+v != 0 {

@@ -51,10 +51,14 @@ type worker struct {
 	base    health.Baseline
 	healing plan.Healing
 	trouble time.Time
+	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
+	drift string
 	// removalRetry is the wait after a removal that left something behind.
 	removalRetry time.Duration
 	// recorder writes the history.
 	recorder *history.Recorder
+	// pruneAt is when removing old images is tried again.
+	pruneAt time.Time
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -63,6 +67,8 @@ type live struct {
 	uid     string
 	message string
 	verdict *health.Verdict
+	// words are the last ones of a job that failed.
+	words []string
 }
 
 // rejection is why a Rollout was refused.
@@ -179,7 +185,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	suspended, until := w.suspension(time.Now())
 	in := plan.Input{
 		Now: time.Now(), Suspended: suspended, SuspendedUntil: until, Damaged: w.damaged != nil, Unsaved: w.unsaved != nil, Offer: offer,
-		Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing, PruneDue: w.pruneDue(time.Now()),
+		Serving: w.disk.Current != nil, Removed: w.disk.Removed != nil, Observed: verdict, Healing: w.healing, PruneDue: w.pruneDue(time.Now()),
 	}
 	if attempt := w.disk.Attempt; attempt != nil {
 		in.Attempt = plan.UnderWay
@@ -188,6 +194,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 		}
 	}
 	decision := plan.Next(in)
+	if decision.Action == plan.Heal && w.disk.Current.Spec.Strategy.Drift == v1alpha1.DriftReport {
+		decision = plan.Decision{Action: plan.Rest, Reason: "down, and drift is only reported"}
+	}
 	w.log.V(1).Info("next", "action", decision.Action.String(), "reason", decision.Reason)
 	var again time.Time
 	switch decision.Action {
