@@ -220,6 +220,7 @@ type order struct {
 	checks                               []v1alpha1.HealthCheck
 	timeout                              time.Duration
 	noWayBack                            bool
+	remove                               *v1alpha1.Removal
 	irreversible                         bool
 	keep                                 *int32
 	// strategy changes how the release replaces the one before.
@@ -264,6 +265,9 @@ func (h *host) send(o order) string {
 	}
 	if o.strategy != nil {
 		o.strategy(&spec.Strategy)
+	}
+	if spec.Remove = o.remove; o.remove != nil {
+		spec.Images, spec.Strategy = []v1alpha1.ServiceImage{}, v1alpha1.RolloutStrategy{}
 	}
 	to, key := authorization.Host{Name: h.name, UID: h.uid}, h.key
 	if o.host != nil {

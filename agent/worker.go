@@ -234,7 +234,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	suspended, until := w.suspension(time.Now())
 	in := plan.Input{
 		Now: time.Now(), Suspended: suspended, SuspendedUntil: until, Damaged: w.damaged != nil, Unsaved: w.unsaved != nil, Offer: offer,
-		Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing, PruneDue: w.pruneDue(time.Now()),
+		Serving: w.disk.Current != nil, Removed: w.disk.Removed != nil, Observed: verdict, Healing: w.healing, PruneDue: w.pruneDue(time.Now()),
 	}
 	if attempt := w.disk.Attempt; attempt != nil {
 		in.Attempt = plan.UnderWay
