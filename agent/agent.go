@@ -53,6 +53,14 @@ type Options struct {
 	Heartbeat time.Duration
 	// MetricsBind is a TCP address for GET /metrics. Empty means none.
 	MetricsBind string
+	// Binary is the installed program, which an update replaces. Empty means that of this process.
+	Binary string
+	// Trial says that this is a new version on trial, which must not update itself; TrialTime is how long a trial may take.
+	// 0 means two minutes.
+	Trial     bool
+	TrialTime time.Duration
+	// RefuseUpdates says that the agent is not to be updated through the control plane.
+	RefuseUpdates bool
 	// AllowLogs says that people may read log lines through the control plane.
 	AllowLogs bool
 	// Version of the agent, as reported.
@@ -75,6 +83,7 @@ type Agent struct {
 	reporter   *reporter
 	monitor    *monitor
 	desk       *logsDesk
+	updater    *updater
 
 	mu      sync.Mutex
 	keys    []envelope.PublicKey
@@ -84,16 +93,35 @@ type Agent struct {
 	beat chan struct{}
 }
 
-// Run runs an agent until ctx ends. Containers are left as they are.
+// Run runs an agent until ctx ends. Containers are left as they are. In between it may make room for a new version of itself
+// on trial; when that is well, this process becomes it and Run does not return.
 func Run(ctx context.Context, o Options) error {
 	if o.Heartbeat <= 0 {
 		o.Heartbeat = DefaultHeartbeat
 	}
+	if o.Binary == "" {
+		var err error
+		if o.Binary, err = os.Executable(); err != nil {
+			return fmt.Errorf("find this program: %w", err)
+		}
+	}
+	for {
+		err := runOnce(ctx, o)
+		var order *updateOrder
+		if !errors.As(err, &order) {
+			return err
+		}
+		try(ctx, o, order)
+	}
+}
+
+// runOnce runs an agent until ctx ends, or until an update is to be tried: then the error is an updateOrder.
+func runOnce(ctx context.Context, o Options) error {
 	identity, err := enrol.LoadIdentity(o.DataDir)
 	if err != nil {
 		return err
 	}
-	lock, err := disk.Lock(o.DataDir)
+	lock, err := takeLock(ctx, o.DataDir)
 	if err != nil {
 		return err
 	}
@@ -115,6 +143,18 @@ func Run(ctx context.Context, o Options) error {
 		served.Go(func() { a.serveMetrics(metrics, listener) })
 	}
 	return a.run(ctx)
+}
+
+// lockPatience is how long the end of another agent is waited for: one that was killed leaves its folder in a moment.
+const lockPatience = 5 * time.Second
+
+func takeLock(ctx context.Context, dir string) (*os.File, error) {
+	for until := time.Now().Add(lockPatience); ; {
+		lock, err := disk.Lock(dir)
+		if !errors.Is(err, disk.ErrLocked) || time.Now().After(until) || !sleep(ctx, lockPatience/50) {
+			return lock, err
+		}
+	}
 }
 
 func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
@@ -144,6 +184,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	}
 	a.reporter = newReporter(identity.Host, a.client, a.log)
 	a.desk = newLogsDesk(a)
+	a.updater = newUpdater(a)
 	return a, nil
 }
 
@@ -154,6 +195,10 @@ func (a *Agent) run(ctx context.Context) error {
 	defer wg.Wait()
 	defer cancel()
 	a.start = func(w *worker) { wg.Go(func() { w.run(ctx) }) }
+	var order *updateOrder
+	if !a.options.Trial {
+		wg.Go(func() { a.updater.run(ctx, func(o *updateOrder) { order = o; cancel() }) })
+	}
 	a.log.Info("agent started", "host", a.identity.Host, "server", a.identity.Server, "engine", a.engine.Host(), "version", a.options.Version)
 	known, err := a.store.Keys()
 	if err != nil {
@@ -175,6 +220,11 @@ func (a *Agent) run(ctx context.Context) error {
 		}
 	})
 	<-ctx.Done()
+	cancel()
+	wg.Wait()
+	if order != nil {
+		return order
+	}
 	a.log.Info("agent stops; containers stay as they are")
 	return nil
 }
@@ -310,9 +360,13 @@ func (a *Agent) heartbeats(ctx context.Context) {
 			}
 		}
 		wait := a.options.Heartbeat - time.Duration(rand.Float64()*jitter*float64(a.options.Heartbeat))
-		err := a.client.Heartbeat(ctx, a.identity.Host, v1alpha1.AgentUser(a.identity.Host, a.identity.HostUID), a.options.Heartbeat, info, time.Now())
+		info.Update = a.updater.info()
+		order, err := a.client.Heartbeat(ctx, a.identity.Host, v1alpha1.AgentUser(a.identity.Host, a.identity.HostUID), a.options.Heartbeat, info, time.Now())
 		if ctx.Err() == nil {
 			a.monitor.heartbeat(err)
+			if err == nil {
+				a.updater.offer(order)
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			a.log.Info("heartbeat failed", "error", err.Error())

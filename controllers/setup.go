@@ -32,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/archive"
 	"gitlab.com/dynors/sirrat/internal/journal"
 	"gitlab.com/dynors/sirrat/internal/signing"
@@ -86,6 +87,10 @@ type Options struct {
 	Archive archive.Store
 	// Signing is the page whose links the client's signatories are sent. Nil: there is none, for want of a mail server.
 	Signing *signing.Page
+	// Agents are the published programs of agents, and AgentURL the address of the HTTP API that serves them. Nil: agents are
+	// not updated.
+	Agents   *agentfiles.Files
+	AgentURL string
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
@@ -145,6 +150,14 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 			}
 			return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.PV{}).Named("pv-inviter").
 				Complete(patient{&inviteReconciler{Client: c, page: o.Signing, events: rec}})
+		},
+		func() error {
+			if o.Agents == nil {
+				return nil
+			}
+			return setupAgentUpdate(mgr, &agentUpdateReconciler{
+				Client: c, events: rec, key: keys.Signer, verifiers: keys.Verifiers, files: o.Agents, url: o.AgentURL, now: o.Now,
+			})
 		},
 		func() error { return setupLogs(mgr, &logsReconciler{Client: c, events: rec}) },
 		func() error { return setupGate(mgr, &qualityGateReconciler{Client: c, journal: o.Journal}) },

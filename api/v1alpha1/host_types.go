@@ -43,6 +43,12 @@ type HostSpec struct {
 	// +kubebuilder:default="3m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5s') && duration(self) <= duration('720h')",message="a duration from 5s to 720h"
 	HeartbeatTimeout metav1.Duration `json:"heartbeatTimeout,omitzero"`
+	// Version that the agent is to become, as published to the control plane with `sirrat agent publish`. The agent tries it
+	// and goes back by itself if it does not report healthy. Default none: it stays as it is. Example: v1.4.0.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][A-Za-z0-9._+-]*$`
+	AgentVersion string `json:"agentVersion,omitempty"`
 }
 
 // HostStatus is what is known of a server.
@@ -86,6 +92,22 @@ type AgentInfo struct {
 	// Memory in bytes.
 	// +optional
 	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	// What came of the last order to update itself.
+	// +optional
+	Update *AgentUpdate `json:"update,omitempty"`
+}
+
+// AgentUpdate is what came of an order to an agent to update itself.
+type AgentUpdate struct {
+	// Version that is wanted.
+	// +optional
+	Wanted string `json:"wanted,omitempty"`
+	// Refused, Downloading, Waiting, Trying, Failed or Done.
+	// +optional
+	State string `json:"state,omitempty"`
+	// Why it is refused or failed.
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // HostList is a list of Hosts.

@@ -103,6 +103,7 @@ again does nothing.`,
 func runCommand(s *settings) *cobra.Command {
 	var heartbeat time.Duration
 	var metrics string
+	var trialTime time.Duration
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the agent until it is told to stop; containers stay as they are",
@@ -116,11 +117,13 @@ func runCommand(s *settings) *cobra.Command {
 			}
 			klog.SetLogger(log.WithName("client").V(1))
 			return agent.Run(cmd.Context(), agent.Options{
-				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Version: version.Version, Log: log,
+				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Trial: os.Getenv(agent.TrialVariable) != "", TrialTime: trialTime,
+				Version: version.Version, Log: log,
 			})
 		},
 	}
 	cmd.Flags().DurationVar(&heartbeat, "heartbeat", agent.DefaultHeartbeat, "time between two signs of life")
+	cmd.Flags().DurationVar(&trialTime, "trial-time", 0, "time within which a new version of the agent must report healthy (default 2m)")
 	cmd.Flags().StringVar(&metrics, "metrics-bind", "", "address for metrics in the Prometheus text format, GET /metrics. Example: 127.0.0.1:9465 (default none)")
 	cmd.Flags().StringVar(&s.logLevel, "log-level", "info", "debug, info or error")
 	return cmd
