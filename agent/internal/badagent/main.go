@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"gitlab.com/dynors/sirrat/internal/version"
 )
@@ -15,7 +16,7 @@ import (
 func main() {
 	fmt.Fprintln(os.Stderr, "bad agent", version.Version)
 	if strings.HasSuffix(version.Version, "-hangs") {
-		select {}
+		<-time.After(time.Hour)
 	}
 	os.Exit(7)
 }
