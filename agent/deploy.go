@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gitlab.com/dynors/sirrat/agent/compose"
@@ -21,9 +22,6 @@ const (
 	defaultTimeout = 5 * time.Minute
 	// secretRetry is the wait for a Secret that was not delivered yet.
 	secretRetry = 2 * time.Second
-	// pullTries of one image, with a wait of pullRetry, doubled each time, in between.
-	pullTries = 4
-	pullRetry = time.Second
 	// stopGrace is how long containers that are being replaced may take to come up when the agent itself is told to stop.
 	stopGrace = 30 * time.Second
 )
@@ -72,29 +70,32 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 	}
 	retire(w.disk, d.Spec.ProjectUID)
 	w.disk.Highest = max(w.disk.Highest, d.Spec.Sequence)
-	d.Begin(v1alpha1.RolloutPulling, time.Now())
-	w.disk.Attempt = &state.Attempt{Deployment: d, Phase: v1alpha1.RolloutPulling}
+	d.Begin(v1alpha1.RolloutPreflight, time.Now())
+	touched := w.disk.Attempt != nil && w.disk.Attempt.Touched
+	w.disk.Attempt = &state.Attempt{Deployment: d, Phase: v1alpha1.RolloutPreflight, Touched: touched}
 	w.follow(d.Spec.ComposeProject)
 	if w.save() != nil {
 		return time.Now().Add(retryAfter)
 	}
 	w.log.Info("rollout begins", "rollout", d.Name, "release", d.Spec.Release.Name, "sequence", d.Spec.Sequence)
-	return w.finish(ctx, w.carryOut(ctx, target, false))
+	return w.finish(ctx, w.carryOut(ctx, target))
 }
 
-// resume goes on with the attempt that a restart of the agent interrupted.
+// resume goes on with the attempt that a restart of the agent, or something that held it up, interrupted.
 func (w *worker) resume(ctx context.Context) time.Time {
 	attempt := w.disk.Attempt
-	w.log.Info("rollout goes on after a restart", "rollout", attempt.Name, "phase", attempt.Phase)
+	w.log.Info("rollout goes on", "rollout", attempt.Name, "phase", attempt.Phase)
 	if err := w.verify(ctx, attempt.Spec, true); err != nil {
-		untouched := attempt.Phase == v1alpha1.RolloutPulling
-		return w.finish(ctx, &failed{v1alpha1.ReasonAuthorizationInvalid, err, untouched})
+		return w.finish(ctx, &failed{v1alpha1.ReasonAuthorizationInvalid, err, untouched(attempt.Phase)})
 	}
 	target, err := resolve(ctx, attempt.Deployment)
 	if err != nil {
-		return w.finish(ctx, &failed{v1alpha1.ReasonComposeInvalid, err, attempt.Phase == v1alpha1.RolloutPulling})
+		return w.finish(ctx, &failed{v1alpha1.ReasonComposeInvalid, err, untouched(attempt.Phase)})
 	}
-	return w.finish(ctx, w.carryOut(ctx, target, true))
+	if err := w.restored(ctx, target); err != nil {
+		return w.finish(ctx, err)
+	}
+	return w.finish(ctx, w.carryOut(ctx, target))
 }
 
 // finish turns the end of an attempt into what comes next.
@@ -117,41 +118,64 @@ func (w *worker) finish(ctx context.Context, err error) time.Time {
 	return time.Now()
 }
 
-// carryOut takes the attempt through its phases. Errors of type failed are the rollout's fault; others hold it up.
-func (w *worker) carryOut(ctx context.Context, target *resolved, again bool) error {
-	attempt := w.disk.Attempt
-	checking := attempt.Phase == v1alpha1.RolloutChecking
-	if err := w.pull(ctx, target); err != nil {
-		return err
+// phase is one step of a rollout. Its name is on disk before anything of it is done, so that an agent that was killed goes
+// on where it was.
+type phase struct {
+	name string
+	// needed says whether there is anything to do; nil means always.
+	needed func(*worker, *resolved) bool
+	run    func(*worker, context.Context, *resolved) error
+}
+
+// phases of a rollout, after its authorization was verified and its compose file admitted, and before it is committed.
+var phases = []phase{
+	{name: v1alpha1.RolloutPreflight, run: (*worker).preflight},
+	{name: v1alpha1.RolloutPulling, run: (*worker).pull},
+	{name: v1alpha1.RolloutMigrating, run: (*worker).migrate, needed: (*worker).hasJobs},
+	{name: v1alpha1.RolloutStarting, run: (*worker).start},
+	{name: v1alpha1.RolloutChecking, run: (*worker).check},
+}
+
+// untouched says that no container was touched before the end of that phase.
+func untouched(phase string) bool {
+	return phase == v1alpha1.RolloutPreflight || phase == v1alpha1.RolloutPulling
+}
+
+// carryOut takes the attempt through its phases, from the one that it is in. Errors of type failed are the rollout's fault;
+// others hold it up.
+func (w *worker) carryOut(ctx context.Context, target *resolved) error {
+	from := slices.IndexFunc(phases, func(p phase) bool { return p.name == w.disk.Attempt.Phase })
+	for _, p := range phases[max(0, from):] {
+		if p.needed != nil && !p.needed(w, target) {
+			continue
+		}
+		if !untouched(p.name) {
+			if err := w.remember(ctx, target); err != nil {
+				return err
+			}
+		}
+		if err := w.enter(p.name); err != nil {
+			return err
+		}
+		if err := p.run(w, ctx, target); err != nil {
+			return err
+		}
 	}
-	before, err := w.agent.engine.Containers(ctx, target.project.Name)
+	return w.commit(target)
+}
+
+// remember notes what there is before anything is touched, to judge growth by. The next phase's entry saves it.
+func (w *worker) remember(ctx context.Context, target *resolved) error {
+	if w.disk.Attempt.Before != nil {
+		return nil
+	}
+	containers, err := w.agent.engine.Containers(ctx, target.project.Name)
 	if err != nil {
 		return err
 	}
-	base := health.BaselineOf(before)
-	var services []string
-	if again && checking { // all was up already: bring up what is down, and leave what has completed alone
-		verdict := health.Judge(target.services, before, base, attempt.Completed, time.Now())
-		if verdict.Status == health.Down {
-			services = verdict.Worst()
-		}
-	}
-	if !checking || len(services) > 0 {
-		if err := w.enter(v1alpha1.RolloutStarting); err != nil {
-			return err
-		}
-		if err := w.up(ctx, target, services); err != nil {
-			return err
-		}
-	}
-	if err := w.enter(v1alpha1.RolloutChecking); err != nil {
-		return err
-	}
-	verdict, err := w.await(ctx, target, attempt.Deployment, base, true)
-	if err != nil {
-		return err
-	}
-	return w.commit(target, verdict)
+	base := health.BaselineOf(containers)
+	w.disk.Attempt.Before = &base
+	return nil
 }
 
 // enter records the next phase before anything of it is done.
@@ -165,84 +189,54 @@ func (w *worker) enter(phase string) error {
 	return nil
 }
 
-// pull fetches every image that is not on disk. A newer Rollout interrupts it: nothing was touched.
-func (w *worker) pull(ctx context.Context, target *resolved) error {
+// restored makes sure, after a restart of the agent, that what earlier phases did still holds: images may have been removed
+// and containers have ended in the meantime.
+func (w *worker) restored(ctx context.Context, target *resolved) error {
 	attempt := w.disk.Attempt
-	var missing []string
-	for _, image := range target.images() {
-		present, err := w.agent.engine.Present(ctx, image)
-		if err != nil {
-			return err
-		}
-		if !present {
-			missing = append(missing, image)
-		}
-	}
-	if len(missing) == 0 {
+	if untouched(attempt.Phase) {
 		return nil
 	}
-	credentials, err := w.credentials(ctx, attempt.Spec)
+	if err := w.pull(ctx, target); err != nil {
+		return err
+	}
+	if attempt.Phase != v1alpha1.RolloutChecking {
+		return nil
+	}
+	if err := w.identify(ctx, target); err != nil {
+		return err
+	}
+	containers, err := w.agent.engine.Containers(ctx, target.project.Name)
 	if err != nil {
 		return err
 	}
-	ctx, stop := w.untilNewer(ctx)
-	defer stop()
-	for _, image := range missing {
-		if err := w.pullOne(ctx, target, image, credentials); err != nil {
-			if errors.Is(context.Cause(ctx), errInterrupted) {
-				return errInterrupted
-			}
-			if ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) {
-				return err
-			}
-			return &failed{v1alpha1.ReasonPullFailed, err, attempt.Phase == v1alpha1.RolloutPulling}
-		}
+	verdict := health.Judge(target.services, containers, w.before(), attempt.Completed, time.Now())
+	if verdict.Status != health.Down {
+		return nil
+	}
+	return w.up(ctx, target, verdict.Worst()) // and leave alone what has completed
+}
+
+// before is what was observed before anything was touched.
+func (w *worker) before() health.Baseline {
+	if before := w.disk.Attempt.Before; before != nil {
+		return *before
 	}
 	return nil
 }
 
-func (w *worker) pullOne(ctx context.Context, target *resolved, image string, credentials []byte) error {
-	name, uid := target.servicesOf(image), w.disk.Attempt.UID
-	w.say(uid, "pulling "+name)
-	wait := pullRetry
-	for try := 1; ; try++ {
-		err := w.agent.engine.Pull(ctx, image, credentials, func(percent int) {
-			w.say(uid, fmt.Sprintf("pulling %s: %d%%", name, percent))
-		})
-		w.agent.monitor.pulled(err)
-		final := errors.Is(err, compose.ErrNotFound) || errors.Is(err, compose.ErrDenied) || errors.Is(err, compose.ErrUnreachable)
-		if err == nil || final || try == pullTries || ctx.Err() != nil {
-			return err
-		}
-		w.log.Info("pull failed, trying again", "image", image, "try", try, "error", err.Error())
-		w.say(uid, fmt.Sprintf("pulling %s: try %d failed, trying again", name, try))
-		sleep(ctx, wait)
-		wait *= 2
+// start replaces what runs. Where an irreversible release has no jobs, it is the application itself that changes its data
+// when it starts.
+func (w *worker) start(ctx context.Context, target *resolved) error {
+	if err := w.passNoReturn(); err != nil {
+		return err
 	}
+	return w.up(ctx, target, nil)
 }
 
-// untilNewer is a context that ends when a newer Rollout is authorised. While it lasts, nobody may change the state.
-func (w *worker) untilNewer(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-w.offered:
-				if w.newer(ctx) {
-					cancel(errInterrupted)
-					return
-				}
-			}
-		}
-	}()
-	if w.newer(ctx) {
-		cancel(errInterrupted)
-	}
-	return ctx, func() { cancel(nil); <-ended }
+// check waits for health.
+func (w *worker) check(ctx context.Context, target *resolved) error {
+	_, err := w.await(ctx, target, w.disk.Attempt.Deployment, w.before(), true)
+	return err
 }
 
 func (w *worker) newer(ctx context.Context) bool {
@@ -258,14 +252,10 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		sleep(calm, stopGrace)
 		cancel()
 	})()
-	limited, cancelTimeout := context.WithTimeout(calm, timeoutOf(w.disk.Attempt.Spec))
-	defer cancelTimeout()
-	err := w.agent.engine.Up(limited, target.project, target.labels, services...)
-	switch {
-	case err == nil, ctx.Err() != nil, errors.Is(err, compose.ErrUnreachable):
+	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+	var f *failed
+	if err == nil || ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) || errors.Is(err, errInterrupted) || errors.As(err, &f) {
 		return err
-	case limited.Err() != nil:
-		err = fmt.Errorf("not up within %s: a service that others depend on did not become healthy", timeoutOf(w.disk.Attempt.Spec))
 	}
 	if containers, lookErr := w.agent.engine.Containers(ctx, target.project.Name); lookErr == nil {
 		verdict := health.Judge(target.services, containers, nil, nil, time.Now())
@@ -282,13 +272,15 @@ func timeoutOf(spec v1alpha1.RolloutSpec) time.Duration {
 }
 
 // commit makes the attempt what must run from now on.
-func (w *worker) commit(target *resolved, verdict health.Verdict) error {
+func (w *worker) commit(target *resolved) error {
 	d := w.disk.Attempt.Deployment
+	verdict := *w.live.verdict
 	now := time.Now()
 	d.Completed = verdict.Completed()
 	d.HealthySince = now
 	d.Begin(v1alpha1.RolloutHealthy, now)
-	w.disk.Current, w.disk.LastGood, w.disk.Attempt = &d, &d, nil
+	leaveBehind(w.disk, d)
+	w.disk.Current, w.disk.LastGood, w.disk.Attempt, w.disk.NoWayBack = &d, &d, nil, ""
 	if err := w.save(); err != nil {
 		return err
 	}

@@ -34,31 +34,43 @@ func (w *worker) recordFailure(ctx context.Context, f *failed) {
 		Timings: attempt.Timings, At: now,
 	}
 	w.log.Info("rollout failed", "rollout", attempt.Name, "release", attempt.Spec.Release.Name, "reason", f.reason, "message", failure.Message)
+	beside := &besideError{}
+	if errors.As(f.err, &beside) {
+		failure.Services, failure.Logs = beside.services, beside.logs
+	}
 	if f.untouched {
-		if w.disk.Current != nil {
+		if beside.removed && w.disk.Current != nil {
+			failure.Serving = w.disk.Current.Spec.Sequence
+			failure.Message = shorten(failure.Message + "; the new containers were removed, " + w.disk.Current.Spec.Release.Name + " serves without interruption")
+		} else if w.disk.Current != nil {
 			failure.Serving = w.disk.Current.Spec.Sequence
 			failure.Message = shorten(failure.Message + "; nothing was touched, " + w.disk.Current.Spec.Release.Name + " keeps serving")
 		}
 		w.end(failure)
 		return
 	}
-	if verdict := w.live.verdict; verdict != nil {
+	if len(w.live.words) > 0 {
+		failure.Logs = w.live.words
+	} else if verdict := w.live.verdict; verdict != nil {
 		failure.Services = serviceStates(*verdict)
 		failure.Logs = w.lastWords(ctx, *verdict)
 	}
 	attempt.Failure = &failure
-	_ = w.save() // without it, the same failure is found again after a crash
-	w.say(attempt.UID, failure.Message)
+	if w.save() == nil { // else nothing goes back before it is written
+		w.say(attempt.UID, failure.Message)
+	}
 }
 
-// end concludes the attempt with a failure.
+// end concludes the attempt with a failure. What the disk does not take is not reported, and written before anything else.
 func (w *worker) end(f state.Failure) {
 	attempt := *w.disk.Attempt
 	attempt.Begin(f.Phase, time.Now())
 	f.Timings = attempt.Timings
 	w.disk.Fail(f)
-	_ = w.save() // save logs it; without it, the attempt is resumed after a crash and fails here again
 	w.live = live{}
+	if w.save() != nil {
+		w.log.Info("the end of the rollout is not recorded yet", "rollout", f.Name, "phase", f.Phase)
+	}
 }
 
 // goBack makes the last good set serve again, without pulling anything.
@@ -67,6 +79,9 @@ func (w *worker) goBack(ctx context.Context) time.Time {
 	failure := *attempt.Failure
 	allowed := attempt.Spec.Strategy.AutoRollback == nil || *attempt.Spec.Strategy.AutoRollback
 	good := w.disk.LastGood
+	if w.disk.NoWayBack != "" {
+		return w.hold(failure)
+	}
 	if good == nil || !allowed {
 		failure.Message = shorten(failure.Message + map[bool]string{
 			true: "; there is nothing to go back to", false: "; going back is switched off",
@@ -86,9 +101,10 @@ func (w *worker) goBack(ctx context.Context) time.Time {
 		return time.Now().Add(retryAfter)
 	case err != nil:
 		failure.Phase, failure.Reason = v1alpha1.RolloutFailed, v1alpha1.ReasonRollbackFailed
-		failure.Message = shorten(fmt.Sprintf("%s; going back to %s failed: %s", failure.Message, good.Spec.Release.Name, redact(err.Error(), good.Secrets)))
+		failure.Message = shorten(fmt.Sprintf("%s; going back to %s failed too: %s. Look at the server; healing goes on trying, less and less often",
+			failure.Message, good.Spec.Release.Name, redact(err.Error(), good.Secrets)))
 		w.healing = plan.Healing{Count: 1, Last: time.Now()}
-		w.log.Info("going back failed; it is tried again as healing", "release", good.Spec.Release.Name, "error", redact(err.Error(), good.Secrets))
+		w.log.Info("going back failed; this rollout stops here, the last good set is healed like any other", "release", good.Spec.Release.Name, "error", redact(err.Error(), good.Secrets))
 	default:
 		failure.Phase, failure.Serving = v1alpha1.RolloutRolledBack, good.Spec.Sequence
 		failure.Message = shorten(failure.Message + "; " + good.Spec.Release.Name + " serves again")
@@ -99,6 +115,24 @@ func (w *worker) goBack(ctx context.Context) time.Time {
 	w.disk.Current = good
 	w.end(failure)
 	w.live.uid, w.live.verdict = good.UID, verdict
+	return time.Now()
+}
+
+// hold leaves everything as it is, because an irreversible release has passed its point of no return: the last good set might
+// not work with what its jobs left behind, and would perhaps destroy it.
+func (w *worker) hold(failure state.Failure) time.Time {
+	if attempt := w.disk.Attempt; attempt.Phase != v1alpha1.RolloutMigrating {
+		w.disk.Current = nil // containers of both sets may run: healing one of them would be going on or back
+	}
+	failure.Phase, failure.Reason = v1alpha1.RolloutHeld, v1alpha1.ReasonHeld
+	if w.disk.Current != nil {
+		failure.Serving = w.disk.Current.Spec.Sequence
+	}
+	failure.Message = shorten(fmt.Sprintf("%s; nothing goes back by itself, because release %s cannot be taken back and had begun to change data: "+
+		"what runs was left as it is. Let in a release that puts it right, or one that you know to work with the data as they are now",
+		failure.Message, w.disk.NoWayBack))
+	w.log.Info("rollout is held for a person to decide", "rollout", failure.Name, "release", failure.Release, "irreversible", w.disk.NoWayBack)
+	w.end(failure)
 	return time.Now()
 }
 
@@ -143,6 +177,11 @@ func (w *worker) lastWords(ctx context.Context, verdict health.Verdict) []string
 	if len(chosen) == 0 { // the containers are well, a check of the rollout is not
 		chosen = containers
 	}
+	return w.wordsOf(ctx, chosen)
+}
+
+// wordsOf are the last log lines of containers, without secrets.
+func (w *worker) wordsOf(ctx context.Context, chosen []health.Container) []string {
 	var lines []string
 	size := 0
 	for _, c := range chosen {

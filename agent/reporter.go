@@ -69,6 +69,21 @@ func (r *reporter) report(rollout *v1alpha1.Rollout, status v1alpha1.RolloutStat
 	}
 }
 
+// hold reports words beside the status that was reported last: what came after it must not be reported yet.
+func (r *reporter) hold(rollout *v1alpha1.Rollout, message string) {
+	status := *rollout.Status.DeepCopy()
+	r.mu.Lock()
+	if known := r.reports[rollout.UID]; known != nil {
+		status = *known.written.DeepCopy()
+	}
+	r.mu.Unlock()
+	if status.Phase == "" {
+		status.Phase = v1alpha1.RolloutPending
+	}
+	status.Message = message
+	r.report(rollout, status)
+}
+
 // keepTransitions takes over the times of conditions that did not change since the last report.
 func keepTransitions(wanted *v1alpha1.RolloutStatus, written v1alpha1.RolloutStatus) {
 	for i := range wanted.Conditions {

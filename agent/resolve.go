@@ -20,12 +20,16 @@ import (
 
 // resolved is a deployment's compose file with values put in, admitted, and every image pinned.
 type resolved struct {
-	uid      string
-	project  *types.Project
+	uid     string
+	project *types.Project
+	// written are the images as the compose file names them, by service.
+	written  map[string]string
 	services []health.Service
 	checks   []v1alpha1.HealthCheck
 	// labels are put on every container. They stay the same from one release to the next.
 	labels map[string]string
+	// jobs run once, before anything is replaced; they are no part of project and services.
+	jobs jobs
 }
 
 // resolve reads and admits a deployment's compose file.
@@ -49,7 +53,7 @@ func resolve(ctx context.Context, d state.Deployment) (*resolved, error) {
 	for _, image := range d.Spec.Images {
 		pins[image.Service] = image.Image
 	}
-	r := &resolved{uid: d.UID, project: project, labels: map[string]string{
+	r := &resolved{uid: d.UID, project: project, written: composefile.Images(project), labels: map[string]string{
 		v1alpha1.LabelProject: d.Spec.Project, v1alpha1.LabelEnvironment: d.Spec.Environment,
 	}}
 	for _, name := range slices.Sorted(maps.Keys(project.Services)) {
@@ -71,7 +75,7 @@ func resolve(ctx context.Context, d state.Deployment) (*resolved, error) {
 		}
 		r.checks = append(r.checks, check)
 	}
-	return r, nil
+	return r, r.takeOutJobs()
 }
 
 // wanted is what a service must look like.
@@ -103,6 +107,16 @@ func interpolated(check v1alpha1.HealthCheck, values map[string]string) (v1alpha
 		}
 		check.TCP = &tcp
 	}
+	if check.Exec != nil {
+		exec := *check.Exec
+		exec.Command = slices.Clone(exec.Command)
+		for i := range exec.Command {
+			if exec.Command[i], err = composefile.Interpolate(exec.Command[i], values); err != nil {
+				return check, fmt.Errorf("exec.command[%d]: %w", i, err)
+			}
+		}
+		check.Exec = &exec
+	}
 	return check, nil
 }
 
@@ -111,6 +125,9 @@ func (r *resolved) images() []string {
 	var list []string
 	for _, service := range r.services {
 		list = append(list, service.Image)
+	}
+	for _, image := range r.jobImages() {
+		list = append(list, image)
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
@@ -124,6 +141,12 @@ func (r *resolved) servicesOf(image string) string {
 			names = append(names, service.Name)
 		}
 	}
+	for job, used := range r.jobImages() {
+		if used == image {
+			names = append(names, job)
+		}
+	}
+	slices.Sort(names)
 	return strings.Join(names, ", ")
 }
 

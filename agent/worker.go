@@ -43,14 +43,20 @@ type worker struct {
 	// The rest belongs to the worker's goroutine.
 	disk    *state.Environment
 	damaged error
+	// unsaved is why the disk has not taken the last change of the state; nil when it has.
+	unsaved error
 	live    live
 	// want is what must run, resolved once per deployment.
 	want    *resolved
 	base    health.Baseline
 	healing plan.Healing
 	trouble time.Time
+	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
+	drift string
 	// recorder writes the history.
 	recorder *history.Recorder
+	// pruneAt is when removing old images is tried again.
+	pruneAt time.Time
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -59,6 +65,8 @@ type live struct {
 	uid     string
 	message string
 	verdict *health.Verdict
+	// words are the last ones of a job that failed.
+	words []string
 }
 
 // rejection is why a Rollout was refused.
@@ -159,6 +167,9 @@ func (w *worker) load() {
 
 // step decides and acts once, and returns when to do so again without an event; zero for never.
 func (w *worker) step(ctx context.Context) time.Time {
+	if w.unsaved != nil && w.save() != nil {
+		w.trouble = time.Now().Add(retryAfter)
+	}
 	rollout, offer := w.best(ctx)
 	verdict, err := w.observe(ctx)
 	if err != nil && ctx.Err() == nil {
@@ -168,7 +179,8 @@ func (w *worker) step(ctx context.Context) time.Time {
 		}
 	}
 	in := plan.Input{
-		Now: time.Now(), Damaged: w.damaged != nil, Offer: offer, Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing,
+		Now: time.Now(), Damaged: w.damaged != nil, Unsaved: w.unsaved != nil, Offer: offer,
+		Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing, PruneDue: w.pruneDue(time.Now()),
 	}
 	if attempt := w.disk.Attempt; attempt != nil {
 		in.Attempt = plan.UnderWay
@@ -177,6 +189,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 		}
 	}
 	decision := plan.Next(in)
+	if decision.Action == plan.Heal && w.disk.Current.Spec.Strategy.Drift == v1alpha1.DriftReport {
+		decision = plan.Decision{Action: plan.Rest, Reason: "down, and drift is only reported"}
+	}
 	w.log.V(1).Info("next", "action", decision.Action.String(), "reason", decision.Reason)
 	var again time.Time
 	switch decision.Action {
@@ -190,6 +205,11 @@ func (w *worker) step(ctx context.Context) time.Time {
 		again = w.goBack(ctx)
 	case plan.Heal:
 		again = w.heal(ctx, *verdict)
+	case plan.Prune:
+		again = w.prune(ctx)
+	}
+	if w.unsaved != nil {
+		again = earliest(again, w.trouble, time.Now().Add(retryAfter))
 	}
 	w.trouble = time.Time{}
 	return again
@@ -259,14 +279,20 @@ func (w *worker) reject(rollout *v1alpha1.Rollout, r rejection) {
 	w.log.Info("rollout refused", "rollout", rollout.Name, "reason", r.reason, "message", r.message)
 }
 
-// save writes the state. When the disk refuses, nothing may go on as if it had been written.
+// save writes the state. When the disk refuses, nothing may go on as if it had been written: the worker tries again before
+// anything else, and says what holds it up instead of what it would have reported.
 func (w *worker) save() error {
-	if err := w.agent.store.Save(w.disk); err != nil {
+	err := w.agent.store.Save(w.disk)
+	if err != nil {
 		w.log.Error(err, "state cannot be saved")
-		return err
+	} else if w.unsaved != nil {
+		w.log.Info("state can be saved again")
 	}
-	w.record()
-	return nil
+	w.unsaved = err
+	if err == nil {
+		w.record()
+	}
+	return err
 }
 
 func earliest(times ...time.Time) time.Time {

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -260,6 +261,7 @@ func (r *environmentReconciler) rolloutSpec(ctx context.Context, s *environmentS
 		Sequence: current.Sequence, BundleHash: hash,
 		ComposeProject: composeProject(*s.env), Compose: m.compose, ComposeHash: composefile.Hash(m.compose),
 		Images: services, Values: s.env.Spec.Values, HealthChecks: s.env.Spec.HealthChecks, Strategy: s.env.Spec.Rollout,
+		Irreversible: !ptr.Deref(rel.Spec.Reversible, true),
 	}, m, nil
 }
 

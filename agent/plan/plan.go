@@ -27,10 +27,12 @@ const (
 	GoBack
 	// Heal: bring back what must run.
 	Heal
+	// Prune: remove the images of sets that nobody goes back to any more.
+	Prune
 )
 
 func (a Action) String() string {
-	return [...]string{"rest", "deploy", "resume", "go back", "heal"}[a]
+	return [...]string{"rest", "deploy", "resume", "go back", "heal", "prune"}[a]
 }
 
 // Times of healing.
@@ -100,6 +102,8 @@ type Input struct {
 	Now time.Time
 	// Damaged says that the state on disk cannot be trusted.
 	Damaged bool
+	// Unsaved says that the disk refused the last change of the state: nothing that builds on it may begin.
+	Unsaved bool
 	Offer   Offer
 	Attempt Attempt
 	// Serving says that something is committed and must run.
@@ -107,6 +111,8 @@ type Input struct {
 	// Observed is the judgement of what must run; nil when the engine did not answer.
 	Observed *health.Verdict
 	Healing  Healing
+	// PruneDue says that a commit has left images behind.
+	PruneDue bool
 }
 
 // Decision is the next action and why.
@@ -122,6 +128,8 @@ func Next(in Input) Decision {
 	switch {
 	case in.Damaged:
 		return Decision{Rest, "the state on disk is damaged: nothing is touched", time.Time{}}
+	case in.Unsaved && (in.Offer == New || in.Attempt != NoAttempt):
+		return Decision{Rest, "the state cannot be written: nothing goes on as if it had been", time.Time{}}
 	case in.Offer == New:
 		return Decision{Deploy, "a new rollout is authorised", time.Time{}}
 	case in.Attempt == Failed:
@@ -132,6 +140,8 @@ func Next(in Input) Decision {
 		return Decision{Rest, "nothing must run", time.Time{}}
 	case in.Observed == nil:
 		return Decision{Rest, "the engine does not answer", time.Time{}}
+	case in.Observed.Status == health.Healthy && in.PruneDue && !in.Unsaved:
+		return Decision{Prune, "a commit has left images behind", time.Time{}}
 	case in.Observed.Status != health.Down:
 		return Decision{Rest, in.Observed.Status.String(), in.Observed.NextLook}
 	}

@@ -6,7 +6,8 @@
 // Every file is replaced as a whole, through a temporary file, fsync and rename, and carries a checksum. A file that cannot
 // be read is never taken for an empty one: its environment is not touched until a person has looked.
 //
-// It holds no lock; the agent holds one on the folder. It may import api/v1alpha1 and agent/disk.
+// It holds no lock; the agent holds one on the folder. It may import api/v1alpha1, agent/disk and
+// agent/health.
 package state
 
 import (
@@ -26,6 +27,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gitlab.com/dynors/sirrat/agent/disk"
+	"gitlab.com/dynors/sirrat/agent/health"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
@@ -61,6 +63,8 @@ type Deployment struct {
 	HealthySince time.Time `json:"healthySince,omitzero"`
 	// Timings say when each phase began.
 	Timings []v1alpha1.PhaseTiming `json:"timings,omitempty"`
+	// Manner says in words how its services took the place of those before.
+	Manner string `json:"manner,omitempty"`
 }
 
 // Begin notes the beginning of a phase. A phase that began before, until the agent was restarted, keeps its first time.
@@ -76,8 +80,17 @@ func (d *Deployment) Begin(phase string, now time.Time) {
 // Attempt is a deployment under way.
 type Attempt struct {
 	Deployment
-	// Phase is Pulling, Starting or Checking: from Starting on, containers may have been touched.
+	// Phase is Preflight, Pulling, Migrating, Starting or Checking, written before anything of it is done. From Migrating on,
+	// containers may have been touched.
 	Phase string `json:"phase"`
+	// Jobs are the pre-deploy jobs that ended well; none of them runs again for this rollout.
+	Jobs []string `json:"jobs,omitempty"`
+	// JobBegun is the job that was started last and whose end is not noted yet.
+	JobBegun string `json:"jobBegun,omitempty"`
+	// Before is what was observed before anything was touched; nil until then.
+	Before *health.Baseline `json:"before,omitempty"`
+	// Touched says that something of what served before was touched, so that only going back makes it serve again.
+	Touched bool `json:"touched,omitempty"`
 	// Failure is set once it failed: from then on the way leads back.
 	Failure *Failure `json:"failure,omitempty"`
 }
@@ -90,7 +103,7 @@ type Failure struct {
 	Sequence int64  `json:"sequence"`
 	// BundleHash is what failed.
 	BundleHash string `json:"bundleHash"`
-	// Phase that the Rollout ends in: Failed or RolledBack.
+	// Phase that the Rollout ends in: Failed, RolledBack or Held.
 	Phase string `json:"phase"`
 	// Reason of its conditions.
 	Reason  string `json:"reason"`
@@ -120,6 +133,15 @@ type Environment struct {
 	Attempt *Attempt `json:"attempt,omitempty"`
 	// Failed is what failed, newest last.
 	Failed []Failure `json:"failed,omitempty"`
+	// NoWayBack names the irreversible release whose carrying out has passed the point of no return; empty when the last good
+	// set may serve again. The next commit clears it.
+	NoWayBack string `json:"noWayBack,omitempty"`
+	// Pulled are the images, by digest, that this agent fetched for this environment: the only ones that it removes again.
+	Pulled []string `json:"pulled,omitempty"`
+	// Sets are the images of sets that were committed before the last good one, newest last.
+	Sets [][]string `json:"sets,omitempty"`
+	// PruneDue says that images may be left behind by sets that nobody goes back to.
+	PruneDue bool `json:"pruneDue,omitempty"`
 	// Retired are uids of earlier projects of the same name, whose authorizations are void.
 	Retired []string `json:"retired,omitempty"`
 }

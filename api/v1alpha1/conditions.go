@@ -26,6 +26,8 @@ const (
 	ConditionHeld = "Held"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
+	// ConditionDrifted is True on a Rollout that runs while the containers differ from it in a way that is only reported.
+	ConditionDrifted = "Drifted"
 )
 
 // Reasons of conditions.
@@ -81,10 +83,27 @@ const (
 
 	// Rollouts, written by agents
 	ReasonPending              = "Pending"
+	ReasonDrifted              = "Drifted"    // somebody changed or added containers
+	ReasonAsDeployed           = "AsDeployed" // nobody did
 	ReasonHealthy              = "Healthy"
 	ReasonUnhealthy            = "Unhealthy"
 	ReasonAuthorizationInvalid = "AuthorizationInvalid"
 	ReasonPullFailed           = "PullFailed"
 	ReasonStartFailed          = "StartFailed"
 	ReasonRollbackFailed       = "RollbackFailed"
+	ReasonHeld                 = "Held" // failed past the point of no return: a person decides
+	// Preflight: nothing was touched.
+	ReasonDiskFull          = "DiskFull"          // too little room for the images, or for the agent's own state
+	ReasonWrongArchitecture = "WrongArchitecture" // the image does not run on this server's processor or system
+	ReasonPortTaken         = "PortTaken"         // somebody else on the server listens on a port that the release publishes
+	// Pull: nothing was touched.
+	ReasonPullUnauthorized = "PullUnauthorized" // 401: the registry wants other credentials
+	ReasonPullForbidden    = "PullForbidden"    // 403: the credentials do not open this repository
+	ReasonPullRateLimited  = "PullRateLimited"  // 429, in spite of waiting as long as the registry asked for
+	ReasonDigestMismatch   = "DigestMismatch"   // the registry sent something else than the digest names
+	ReasonPullTimeout      = "PullTimeout"      // the registry did not answer in time
+	ReasonPullStalled      = "PullStalled"      // the transfer stood still
+	// Pre-deploy jobs.
+	ReasonJobFailed  = "JobFailed"  // a pre-deploy job ended with another exit code than 0
+	ReasonJobTimeout = "JobTimeout" // a pre-deploy job took longer than it may
 )

@@ -131,7 +131,7 @@ func Steps(current, lastGood int64, hosts []Host, observed []Observed, maxUnavai
 // Failed says whether a Rollout's phase is an end without success.
 func Failed(phase string) bool {
 	switch phase {
-	case v1alpha1.RolloutRejected, v1alpha1.RolloutFailed, v1alpha1.RolloutRolledBack:
+	case v1alpha1.RolloutRejected, v1alpha1.RolloutFailed, v1alpha1.RolloutRolledBack, v1alpha1.RolloutHeld:
 		return true
 	}
 	return false

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+)
+
+// engine is a dockerd of the test's own, in a network namespace of its own.
+type engine struct {
+	testing.TB
+	net    *namespace
+	dir    string
+	flags  []string
+	client *client.Client
+	log    *syncBuffer
+
+	mu      sync.Mutex
+	process *exec.Cmd
+	// ended is closed when the process has.
+	ended chan struct{}
+}
+
+// newEngine starts an engine. storage, if any, is mounted at its folder.
+func newEngine(t testing.TB, flags ...string) *engine {
+	t.Helper()
+	e := prepareEngine(t, flags...)
+	e.start()
+	return e
+}
+
+// prepareEngine prepares an engine that does not run yet.
+func prepareEngine(t testing.TB, flags ...string) *engine {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sf-") // short: the paths of sockets are bounded
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &engine{TB: t, net: newNamespace(t), dir: dir, flags: flags, log: &syncBuffer{}}
+	if e.client, err = client.New(client.WithHost(e.address())); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.remove)
+	return e
+}
+
+func (e *engine) socket() string  { return filepath.Join(e.dir, "docker.sock") }
+func (e *engine) address() string { return "unix://" + e.socket() }
+
+// start runs dockerd and waits until it answers.
+func (e *engine) start() {
+	e.Helper()
+	e.launch()
+	wait(e, "the engine to answer", func() error {
+		select {
+		case <-e.ended:
+			e.Fatalf("dockerd ended:\n%s", e.log.tail(30))
+		default:
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_, err := e.client.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+		return err
+	})
+}
+
+func (e *engine) launch() {
+	e.Helper()
+	config := filepath.Join(e.dir, "daemon.json") // not the machine's own
+	if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
+		e.Fatal(err)
+	}
+	_ = os.Remove(filepath.Join(e.dir, "docker.pid"))
+	cmd := exec.Command("dockerd", append([]string{
+		"--config-file", config, "--host", e.address(), "--pidfile", filepath.Join(e.dir, "docker.pid"),
+		"--data-root", filepath.Join(e.dir, "data"), "--exec-root", filepath.Join(e.dir, "exec"), "--shutdown-timeout", "5",
+	}, e.flags...)...)
+	cmd.Env = append(os.Environ(), "PATH="+e.tables()+os.Getenv("PATH"))
+	cmd.Stdout, cmd.Stderr = e.log, e.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := e.net.start(cmd); err != nil {
+		e.Fatal(err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ended := make(chan struct{})
+	e.process, e.ended = cmd, ended
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+}
+
+// tables is a PATH prefix that lets dockerd find the legacy iptables first where the kernel has no nf_tables.
+func (e *engine) tables() string {
+	works := func(program string) bool {
+		return e.net.do(exec.Command(program, "-w", "10", "-t", "nat", "-nL").Run) == nil
+	}
+	if works("iptables") || !works("iptables-legacy") {
+		return ""
+	}
+	bin := filepath.Join(e.dir, "bin")
+	if err := os.MkdirAll(bin, 0o700); err != nil {
+		e.Fatal(err)
+	}
+	for _, program := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
+		if path, err := exec.LookPath(strings.Replace(program, "tables", "tables-legacy", 1)); err == nil {
+			_ = os.Symlink(path, filepath.Join(bin, program)) // there already after a restart
+		}
+	}
+	return bin + ":"
+}
+
+// kill ends dockerd, and with it its containerd, without a chance to say goodbye.
+func (e *engine) kill() {
+	e.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.process.Process.Kill(); err != nil {
+		e.Error("kill dockerd: ", err)
+	}
+	<-e.ended
+	e.killLeftovers(func(line string) bool { return !strings.Contains(line, "shim") })
+	// Where nobody reaps orphans, dockerd would take the dead containerd for a running one.
+	_ = os.Remove(filepath.Join(e.dir, "exec", "containerd", "containerd.pid"))
+}
+
+// killLeftovers kills the processes of this engine that outlived it, known by the folder in their command line.
+func (e *engine) killLeftovers(which func(commandLine string) bool) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		line, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(line, []byte(e.dir+"/exec/")) || !which(string(line)) {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscanf(file, "/proc/%d/cmdline", &pid); err == nil && pid != os.Getpid() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			e.gone(pid)
+		}
+	}
+}
+
+func (e *engine) gone(pid int) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || bytes.Contains(stat, []byte(") Z ")) {
+			return
+		}
+	}
+}
+
+// remove ends the engine and everything that it left: containers, mounts, files.
+func (e *engine) remove() {
+	if e.Failed() {
+		e.Logf("dockerd said last:\n%s", e.log.tail(15))
+	}
+	if e.process != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		list, err := e.client.ContainerList(ctx, client.ContainerListOptions{All: true})
+		if err == nil {
+			for _, c := range list.Items {
+				_, _ = e.client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+			}
+		}
+		cancel()
+		_ = e.process.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-e.ended:
+		case <-time.After(20 * time.Second):
+			_ = e.process.Process.Kill()
+			<-e.ended
+		}
+		e.killLeftovers(func(string) bool { return true })
+	}
+	e.client.Close()
+	if err := errors.Join(unmountBelow(e.dir), os.RemoveAll(e.dir)); err != nil {
+		e.Log("clean up: ", err)
+	}
+}
+
+// unmountBelow unmounts all that is mounted in a folder, the innermost first.
+func unmountBelow(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	var points []string
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); len(fields) > 1 && (fields[1] == dir || strings.HasPrefix(fields[1], dir+"/")) {
+			points = append(points, fields[1])
+		}
+	}
+	slices.Reverse(points)
+	var errs []error
+	for _, point := range points {
+		if err := syscall.Unmount(point, syscall.MNT_DETACH); err != nil {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", point, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// smallDisk mounts a file system of a few bytes at a folder, which it creates.
+func smallDisk(t testing.TB, dir string, bytes int) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("sirrat-faults", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", bytes)); err != nil {
+		t.Fatalf("a small file system cannot be mounted on this machine: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+}
+
+// syncBuffer collects what a process says.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *syncBuffer) tail(lines int) string {
+	all := strings.Split(strings.TrimSpace(b.String()), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

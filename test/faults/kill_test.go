@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+)
+
+func testKills(t *testing.T) {
+	e := newEngine(t)
+	t.Run("boundaries", func(t *testing.T) {
+		t.Parallel()
+		testKillAtBoundaries(t, e)
+	})
+	t.Run("random", func(t *testing.T) {
+		t.Parallel()
+		testKillAtRandom(t, e)
+	})
+}
+
+// diary follows the state folder: every save is a boundary between two phases.
+type diary struct {
+	fd   int
+	mask uint32
+}
+
+// Moments of a save. A state file is written beside the old one, and renamed.
+const (
+	beginsToSave = unix.IN_CREATE
+	hasWritten   = unix.IN_CLOSE_WRITE
+	hasSaved     = unix.IN_MOVED_TO
+)
+
+func (w *world) diary(mask uint32) *diary {
+	w.Helper()
+	w.stored() // makes the folder
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { unix.Close(fd) })
+	if _, err := unix.InotifyAddWatch(fd, filepath.Join(w.data, "state"), mask); err != nil {
+		w.Fatal(err)
+	}
+	return &diary{fd: fd, mask: mask}
+}
+
+// moments counts what happened in the folder until enough did, or until over.
+func (d *diary) moments(enough int, over func() bool) int {
+	n := 0
+	buffer := make([]byte, 4096)
+	for n < enough && !over() {
+		ready := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(ready, 20); err != nil || ready[0].Revents == 0 {
+			continue
+		}
+		size, err := unix.Read(d.fd, buffer)
+		if err != nil {
+			continue
+		}
+		for at := 0; at+unix.SizeofInotifyEvent <= size; n++ {
+			at += unix.SizeofInotifyEvent + int(buffer[at+12]) + int(buffer[at+13])<<8
+		}
+	}
+	return n
+}
+
+// testKillAtBoundaries kills the agent at the first save of a rollout, then at the second one of the next rollout, and so on
+// until a rollout ends before: good ones that replace each other, and bad ones that go back.
+func testKillAtBoundaries(t *testing.T, e *engine) {
+	moments := map[string]uint32{"saved": hasSaved}
+	if long {
+		moments["begins to save"], moments["has written"] = beginsToSave, hasWritten
+	}
+	for moment, mask := range moments {
+		t.Run(moment, func(t *testing.T) {
+			w := newWorld(t, e)
+			w.run()
+			w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=0"), good...)), v1alpha1.RolloutHealthy)
+			d := w.diary(mask)
+			killed := map[string]int{}
+			for _, kind := range []string{"good", "bad"} {
+				for n := 1; ; n++ {
+					version := fmt.Sprintf("VERSION=%s%d", kind, n)
+					d.moments(1<<10, func() bool { return true }) // forgets what was before
+					o := w.web(w.hub.image("app", 0, version), good...)
+					if kind == "bad" {
+						o = w.web(w.hub.image("app", 0, version, "SICK=1"), bad...)
+					}
+					name := w.send(o)
+					ended := func() bool {
+						phase := w.status(name).Phase
+						return phase == v1alpha1.RolloutHealthy || phase == v1alpha1.RolloutRolledBack || phase == v1alpha1.RolloutFailed
+					}
+					if d.moments(n, ended) < n {
+						break
+					}
+					w.kill()
+					killed[kind]++
+					w.run()
+					w.await(name, o.ends[0])
+				}
+			}
+			r := w.judge()
+			if killed["good"] < 3 || killed["bad"] < 4 { // fewer would mean that the boundaries are not seen
+				t.Errorf("killed %v times", killed)
+			}
+			note(t, "arrived each time", "%d kills in good, %d in bad rollouts; %s", killed["good"], killed["bad"], counts(r))
+		})
+	}
+}
+
+// testKillAtRandom kills the agent again and again, while good, bad and newer rollouts come at random moments too.
+func testKillAtRandom(t *testing.T, e *engine) {
+	dice := random(t.Name())
+	w := newWorld(t, e)
+	w.run()
+	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=0"), good...)), v1alpha1.RolloutHealthy)
+	// A few of each, made before: what is random is when they are sent.
+	last := ""
+	sent := map[string]int{}
+	send := func() {
+		n := w.sequence + 1
+		if dice.IntN(3) == 0 {
+			sent["bad"]++
+			last = w.send(w.web(w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n), "SICK=1"), bad...))
+			return
+		}
+		sent["good"]++
+		last = w.send(w.web(w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n)), good...))
+	}
+	ended := func(name string) bool {
+		phase := w.status(name).Phase
+		return phase == v1alpha1.RolloutHealthy || phase == v1alpha1.RolloutRolledBack
+	}
+	send()
+	for range kills {
+		if ended(last) || dice.IntN(6) == 0 {
+			send()
+		}
+		// The moment of the kill is what is being varied, not a wait for something to happen.
+		time.Sleep(time.Duration(dice.IntN(2000)) * time.Millisecond)
+		w.kill()
+		if dice.IntN(8) == 0 {
+			send() // while nobody looks
+		}
+		w.run()
+	}
+	w.await(last, v1alpha1.RolloutHealthy, v1alpha1.RolloutRolledBack)
+	end := fmt.Sprintf("VERSION=%d", w.sequence+1)
+	w.await(w.send(w.web(w.hub.image("app", 0, end), v1alpha1.RolloutHealthy)), v1alpha1.RolloutHealthy)
+	w.serves(fmt.Sprint(w.sequence))
+	r := w.judge()
+	note(t, "arrived", "%d kills, %d good and %d bad rollouts, seed %d; %s", kills, sent["good"], sent["bad"], seed, counts(r))
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"gitlab.com/dynors/sirrat/config"
+	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
+)
+
+// deadline of everything that a test waits for.
+const deadline = 2 * time.Minute
+
+var (
+	// seed of all that is random.
+	seed = setting("FAULT_SEED", uint64(time.Now().UnixNano()))
+	// kills of the agent at random moments.
+	kills = int(setting("FAULT_KILLS", 25))
+	// long runs what takes minutes too.
+	long = setting("FAULT_LONG", 0) > 0
+)
+
+func setting(name string, otherwise uint64) uint64 {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		panic(fmt.Sprintf("%s=%q: not a number", name, text))
+	}
+	return n
+}
+
+func TestMain(m *testing.M) {
+	// The tests mostly wait, for containers and for what times out.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	cptest.Main(m, cptest.Install(config.FS))
+}
+
+// TestFaults breaks everything, one fault a subtest: go test -run TestFaults/registry. Groups run side by side, each with an
+// engine of its own.
+func TestFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a Docker engine of its own and minutes")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("takes root: engines and network namespaces of its own are made")
+	}
+	for _, program := range []string{"dockerd", "iptables", "mount"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatalf("%v: apt-get install docker.io iptables mount", err)
+		}
+	}
+	t.Logf("FAULT_SEED=%d FAULT_KILLS=%d", seed, kills)
+	t.Cleanup(printTable)
+	built.prepare(t)
+	for _, group := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"kill", testKills},
+		{"engine killed", testEngineKilled},
+		{"engine absent", testEngineAbsent},
+		{"engine hangs", testEngineHangs},
+		{"registry", testRegistry},
+		{"big image", testBigImage},
+		{"unhealthy", testUnhealthy},
+		{"conflict", testConflicts},
+		{"newer in", testNewerInEachPhase},
+		{"state file", testStateFile},
+		{"images disk full", testImagesDiskFull},
+		{"control plane away", testControlPlaneAway},
+		{"older backup", testOlderBackup},
+		{"partition", testPartition},
+		{"clock", testClock},
+		{"compose bombs", testBombs},
+		{"rollouts gone", testAbsence},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			group.run(t)
+		})
+	}
+}
+
+// built are the programs under test and in the containers, built once.
+var built programs
+
+type programs struct {
+	once  sync.Once
+	dir   string
+	agent string
+	app   []byte
+	err   error
+}
+
+func (p *programs) prepare(t *testing.T) {
+	t.Helper()
+	p.once.Do(func() { p.err = p.build() })
+	if p.err != nil {
+		t.Fatal(p.err)
+	}
+	t.Cleanup(func() { os.RemoveAll(p.dir) })
+}
+
+func (p *programs) build() (err error) {
+	if p.dir, err = os.MkdirTemp("", "sf-bin-"); err != nil {
+		return err
+	}
+	p.agent = filepath.Join(p.dir, "sirrat-agent")
+	app := filepath.Join(p.dir, "app")
+	for _, args := range [][]string{
+		{"-o", p.agent, "gitlab.com/dynors/sirrat/cmd/sirrat-agent"}, {"-ldflags", "-s -w", "-o", app, "gitlab.com/dynors/sirrat/test/faults/app"},
+	} {
+		build := exec.Command("go", append([]string{"build"}, args...)...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build: %w: %s", err, out)
+		}
+	}
+	p.app, err = os.ReadFile(app)
+	return err
+}
+
+// random is a source of its own for each test, so that a seed repeats it whatever runs beside.
+func random(name string) *rand.Rand {
+	var salt uint64
+	for _, c := range name {
+		salt = salt*31 + uint64(c)
+	}
+	return rand.New(rand.NewPCG(seed, salt))
+}
+
+// row of the table that is printed at the end.
+type row struct{ fault, outcome, counts string }
+
+var table struct {
+	sync.Mutex
+	rows []row
+}
+
+// note adds a row to the table: what was done to the test's world, how it ended, and how often.
+func note(t *testing.T, outcome, format string, args ...any) {
+	t.Helper()
+	counts := fmt.Sprintf(format, args...)
+	t.Logf("%s: %s", outcome, counts)
+	table.Lock()
+	defer table.Unlock()
+	if t.Failed() {
+		outcome = "FAILED"
+	}
+	table.rows = append(table.rows, row{strings.TrimPrefix(t.Name(), "TestFaults/"), outcome, counts})
+}
+
+func printTable() {
+	table.Lock()
+	defer table.Unlock()
+	slices.SortFunc(table.rows, func(a, b row) int { return cmp.Compare(a.fault, b.fault) })
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "FAULT\tOUTCOME\tCOUNTED")
+	for _, r := range table.rows {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", r.fault, r.outcome, r.counts)
+	}
+	if err := w.Flush(); err != nil {
+		fmt.Fprintln(os.Stderr, "print the table: ", err)
+	}
+}
+
+// wait polls check until it returns nil, and fails the test with its last error when the deadline has passed.
+func wait(t testing.TB, what string, check func() error) {
+	t.Helper()
+	end := time.Now().Add(deadline)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("wait for %s: %v", what, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
