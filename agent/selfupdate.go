@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"gitlab.com/dynors/sirrat/agent/disk"
 	"gitlab.com/dynors/sirrat/agent/update"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/agentupdate"
@@ -27,8 +28,10 @@ const TrialVariable = "SIRRAT_AGENT_TRIAL"
 
 // Times and bounds of an update.
 const (
-	// updateFolder within the data folder.
+	// updateFolder within the data folder; programFile is where an update is installed when the installed program is on a
+	// file system that cannot be written, as in a hardened service or a container.
 	updateFolder = "update"
+	programFile  = "bin/sirrat-agent"
 	// trialTime within which a new version must report healthy.
 	trialTime = 2 * time.Minute
 	// trialLook is how often it is asked.
@@ -69,8 +72,12 @@ type updater struct {
 func newUpdater(a *Agent) *updater {
 	dir := filepath.Join(a.options.DataDir, updateFolder)
 	u := &updater{agent: a, dir: dir, wake: make(chan struct{}, 1), record: update.Load(dir)}
-	if u.record.State == update.Trying && !a.options.Trial {
+	switch {
+	case a.options.Trial:
+	case u.record.State == update.Trying:
 		u.conclude()
+	case u.record.State == update.Done && u.record.Version != a.options.Version: // somebody put another program there
+		u.record = update.Record{Installed: u.record.Installed}
 	}
 	return u
 }
@@ -165,6 +172,7 @@ func (u *updater) prepare(ctx context.Context, order string) (*updateOrder, erro
 	}
 	r := update.Record{Order: order, State: update.Refused}
 	u.mu.Lock()
+	r.Installed = u.record.Installed
 	if u.record.Order == order {
 		r.Trials = u.record.Trials
 	}
@@ -184,8 +192,6 @@ func (u *updater) prepare(ctx context.Context, order string) (*updateOrder, erro
 		return nil, nil
 	case err == nil && !a.updatesAllowed():
 		err = errors.New("the owner of this host does not allow the agent to be updated from elsewhere")
-	case err == nil:
-		err = update.Writable(a.options.Binary)
 	}
 	if err != nil {
 		r.Message = err.Error()
@@ -246,10 +252,7 @@ func try(ctx context.Context, o Options, order *updateOrder) {
 	record := update.Load(dir)
 	err := trial(ctx, o, order)
 	if err == nil {
-		if err = update.Replace(o.Binary, order.path, order.binary); err == nil {
-			o.Log.Info("agent update is installed; this process becomes the new version", "version", order.version)
-			err = syscall.Exec(o.Binary, os.Args, os.Environ()) //nolint:gosec // the program whose hash was signed
-		}
+		err = install(o, order, record)
 	}
 	if ctx.Err() != nil {
 		return // told to stop: the trial is repeated after the next start
@@ -259,6 +262,43 @@ func try(ctx context.Context, o Options, order *updateOrder) {
 		o.Log.Error(err, "the state of the update cannot be saved")
 	}
 	o.Log.Info("agent update failed; the old version goes on", "version", order.version, "error", record.Message)
+}
+
+// install puts the new version where it is started from now on, and becomes it.
+func install(o Options, order *updateOrder, record update.Record) error {
+	path := o.Binary
+	if update.Writable(path) != nil {
+		path = filepath.Join(o.DataDir, programFile)
+		if err := disk.MkdirPrivate(filepath.Dir(path)); err != nil {
+			return err
+		}
+	}
+	if err := update.Replace(path, order.path, order.binary); err != nil {
+		return err
+	}
+	if path != o.Binary {
+		record.Installed = update.Program{Path: path, Version: order.version, Binary: order.binary}
+		if err := record.Save(filepath.Join(o.DataDir, updateFolder)); err != nil {
+			return err
+		}
+	}
+	o.Log.Info("agent update is installed; this process becomes the new version", "version", order.version, "program", path)
+	return syscall.Exec(path, os.Args, os.Environ()) //nolint:gosec // the program whose hash was signed
+}
+
+// Redirect makes this process the newer version that an update installed in the data folder, if there is one. Otherwise, and
+// when that one is not what was signed any more, it returns.
+func Redirect(o Options) {
+	installed := update.Load(filepath.Join(o.DataDir, updateFolder)).Installed
+	if o.Trial || installed.Path != filepath.Join(o.DataDir, programFile) || !agentupdate.Older(o.Version, installed.Version) {
+		return
+	}
+	if !installed.Intact() {
+		o.Log.Info("the program that an update installed is not what was signed; this one runs", "program", installed.Path)
+		return
+	}
+	err := syscall.Exec(installed.Path, os.Args, os.Environ()) //nolint:gosec // the program whose hash was signed
+	o.Log.Error(err, "the program that an update installed cannot be run; this one runs", "program", installed.Path)
 }
 
 // trial runs the new version as a child until it reports healthy or its time is over. The child ends in any case, before

@@ -232,4 +232,56 @@ func TestSelfUpdate(t *testing.T) {
 	}
 	p.start()
 	p.comes("v1.1.0", update.Done, "", "v1.1.0")
+	t.Run("read-only program", func(t *testing.T) { selfUpdateReadOnly(t, first, second) })
+}
+
+// selfUpdateReadOnly is an update where the installed program cannot be written: the new one goes into the data folder, and
+// the installed one hands over to it, unless somebody changed it.
+func selfUpdateReadOnly(t *testing.T, first, second string) {
+	p := newPublisher(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=200m"); err != nil {
+		t.Skip("cannot mount: ", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	p.installed = filepath.Join(dir, "sirrat-agent")
+	program, err := os.ReadFile(first)
+	if err == nil {
+		err = os.WriteFile(p.installed, program, 0o755) //nolint:gosec // a program
+	}
+	if err == nil {
+		err = syscall.Mount("none", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	p.order("v1.1.0", second, p.key)
+	p.comes("v1.1.0", update.Done, "", "v1.1.0")
+	again := func() {
+		t.Helper()
+		_ = p.process.Process.Signal(syscall.SIGKILL)
+		_ = p.process.Wait()
+		p.start()
+	}
+	again()
+	p.comes("v1.1.0", update.Done, "", "v1.1.0")
+	_ = p.process.Process.Kill() // a program that runs cannot be written
+	_ = p.process.Wait()
+	f, err := os.OpenFile(filepath.Join(p.dir, "bin", "sirrat-agent"), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString("x")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	enginetest.Wait(t, "the installed program", func() error {
+		if !strings.Contains(p.log.String(), "is not what was signed; this one runs") {
+			return errors.New("it does not say so")
+		}
+		return nil
+	})
+	p.comes("v1.1.0", update.Done, "", "v1.1.0") // fetched and tried anew
 }

@@ -61,7 +61,19 @@ type Record struct {
 	Message string `json:"message,omitempty"`
 	// Trials that were begun.
 	Trials int `json:"trials,omitempty"`
+	// Installed is the program in the data folder that takes the place of an installed one which cannot be replaced.
+	Installed Program `json:"installed,omitzero"`
 }
+
+// Program is one that was installed.
+type Program struct {
+	Path    string             `json:"path"`
+	Version string             `json:"version"`
+	Binary  agentupdate.Binary `json:"binary"`
+}
+
+// Intact says whether the program is still what was signed.
+func (p Program) Intact() bool { return p.Path != "" && check(p.Path, p.Binary) == nil }
 
 // Load reads the record in the update folder; an empty one when there is none, or when it cannot be read: then the order is
 // carried out anew.
@@ -198,7 +210,7 @@ func check(path string, want agentupdate.Binary) error {
 func Writable(installed string) error {
 	f, err := os.CreateTemp(filepath.Dir(installed), ".sirrat-agent-*")
 	if err != nil {
-		return fmt.Errorf("the installed program cannot be replaced (in a container, update its image): %w", err)
+		return fmt.Errorf("the installed program cannot be replaced: %w", err)
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
@@ -227,7 +239,7 @@ func Replace(installed, by string, want agentupdate.Binary) (err error) {
 	if err := os.Remove(kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Link(installed, kept); err != nil {
+	if err := os.Link(installed, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := os.Rename(next.Name(), installed); err != nil {

@@ -116,10 +116,12 @@ func runCommand(s *settings) *cobra.Command {
 				return err
 			}
 			klog.SetLogger(log.WithName("client").V(1))
-			return agent.Run(cmd.Context(), agent.Options{
+			o := agent.Options{
 				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Trial: os.Getenv(agent.TrialVariable) != "", TrialTime: trialTime,
 				Version: version.Version, Log: log,
-			})
+			}
+			agent.Redirect(o)
+			return agent.Run(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().DurationVar(&heartbeat, "heartbeat", agent.DefaultHeartbeat, "time between two signs of life")

@@ -122,18 +122,18 @@ func Choose(s *Statement, running, platform string) (Binary, error) {
 	if !found {
 		return Binary{}, fmt.Errorf("%w: %s", ErrPlatform, platform)
 	}
-	if !s.Downgrade && older(s.Version, running) {
+	if !s.Downgrade && Older(s.Version, running) {
 		return Binary{}, fmt.Errorf("%w: %s, %s runs", ErrOlder, s.Version, running)
 	}
-	if s.Minimum != "" && older(running, s.Minimum) {
+	if s.Minimum != "" && Older(running, s.Minimum) {
 		return Binary{}, fmt.Errorf("%w: %s runs, at least %s is needed", ErrTooOld, running, s.Minimum)
 	}
 	return b, nil
 }
 
-// older compares two versions. What is no version, as that of a build by hand, is older than nothing, and nothing is older
+// Older compares two versions. What is no version, as that of a build by hand, is older than nothing, and nothing is older
 // than it.
-func older(a, b string) bool {
+func Older(a, b string) bool {
 	va, errA := version.ParseSemantic(a)
 	vb, errB := version.ParseSemantic(b)
 	return errA == nil && errB == nil && va.LessThan(vb)
