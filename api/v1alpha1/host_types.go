@@ -49,6 +49,10 @@ type HostSpec struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][A-Za-z0-9._+-]*$`
 	AgentVersion string `json:"agentVersion,omitempty"`
+	// Maintenance window: when anything new may be sent to it, whatever environment it is for. What runs is kept running and
+	// healed at any time. Default: always.
+	// +optional
+	Window *Window `json:"window,omitempty"`
 }
 
 // HostStatus is what is known of a server.
