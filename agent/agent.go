@@ -8,7 +8,8 @@
 // One direction: Rollouts and engine events wake a worker; the worker observes, asks agent/plan for the next action, acts,
 // saves its state and hands its report to the reporter, which writes it when the control plane is there.
 //
-// It may import the packages below it, internal/authorization, internal/composefile, internal/envelope and api/v1alpha1.
+// It may import the packages below it, internal/authorization, internal/composefile, internal/envelope,
+// internal/hostpolicy and api/v1alpha1.
 // Only agent/compose touches the engine, only agent/control the control plane.
 package agent
 
@@ -51,6 +52,8 @@ type Options struct {
 	DockerHost string
 	// Heartbeat is the time between two renewals of the Lease. 0 means DefaultHeartbeat.
 	Heartbeat time.Duration
+	// Policy is the file of the host's owner. Empty means hostpolicy.DefaultFile.
+	Policy string
 	// MetricsBind is a TCP address for GET /metrics. Empty means none.
 	MetricsBind string
 	// Binary is the installed program, which an update replaces. Empty means that of this process.
@@ -59,10 +62,6 @@ type Options struct {
 	// 0 means two minutes.
 	Trial     bool
 	TrialTime time.Duration
-	// RefuseUpdates says that the agent is not to be updated through the control plane.
-	RefuseUpdates bool
-	// AllowLogs says that people may read log lines through the control plane.
-	AllowLogs bool
 	// PullStall is how long nothing may move in a pull before it is begun anew. 0 means compose.StallAfter.
 	PullStall time.Duration
 	// Version of the agent, as reported.
@@ -83,9 +82,11 @@ type Agent struct {
 	engine     *compose.Engine
 	store      *state.Store
 	reporter   *reporter
-	monitor    *monitor
 	desk       *logsDesk
 	updater    *updater
+	// files are those of the host's owner: his policy, and what compose files name.
+	files   *hostFiles
+	monitor *monitor
 
 	mu      sync.Mutex
 	keys    []envelope.PublicKey
@@ -95,6 +96,8 @@ type Agent struct {
 	info *compose.Info
 	// beat asks for a heartbeat before its time.
 	beat chan struct{}
+	// policyVersion is the version of the policy that was told last.
+	policyVersion int
 }
 
 // Run runs an agent until ctx ends. Containers are left as they are. In between it may make room for a new version of itself
@@ -186,6 +189,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	if a.engine, err = compose.Connect(o.DockerHost); err != nil {
 		return nil, err
 	}
+	a.files = newHostFiles(o.DataDir, o.Policy, a.engine.Host())
 	a.reporter = newReporter(identity.Host, a.client, a.log)
 	a.desk = newLogsDesk(a)
 	a.updater = newUpdater(a)
@@ -375,6 +379,7 @@ func (a *Agent) heartbeats(ctx context.Context) {
 	info := v1alpha1.AgentInfo{AgentVersion: a.options.Version}
 	fresh := false
 	for ctx.Err() == nil {
+		a.lookAtPolicy(&info)
 		if !fresh {
 			if engine, err := a.engineInfo(ctx); err == nil {
 				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform

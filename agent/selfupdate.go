@@ -226,7 +226,10 @@ var updateClient = &http.Client{Transport: &http.Transport{
 }}
 
 // updatesAllowed says whether the host's owner lets the agent update itself.
-func (a *Agent) updatesAllowed() bool { return !a.options.RefuseUpdates }
+func (a *Agent) updatesAllowed() bool {
+	policy, err := a.files.policy.Current()
+	return err == nil && policy.Update != nil && *policy.Update
+}
 
 // quiet waits until no rollout is under way; after a long while it goes on all the same, since rollouts survive a restart.
 func (u *updater) quiet(ctx context.Context) bool {

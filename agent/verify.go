@@ -31,8 +31,8 @@ func (w *worker) verify(ctx context.Context, spec v1alpha1.RolloutSpec, started 
 }
 
 // secrets fetches the values from the Secrets that a spec names.
-func (w *worker) secrets(ctx context.Context, spec v1alpha1.RolloutSpec) (map[string]string, error) {
-	values := map[string]string{}
+func (w *worker) secrets(ctx context.Context, spec v1alpha1.RolloutSpec) (state.Secrets, error) {
+	values := state.Secrets{}
 	for _, name := range spec.SecretRefs {
 		data, err := w.agent.client.Secret(ctx, w.agent.identity.Host, name)
 		if err != nil {

@@ -37,6 +37,8 @@ type worker struct {
 	// rollouts that the control plane offers, by uid, and those among them that were refused.
 	rollouts map[types.UID]*v1alpha1.Rollout
 	rejected map[types.UID]rejection
+	// deferred are those that the host's owner lets begin later.
+	deferred map[types.UID]deferral
 	// project is the name of the compose project whose events concern this worker.
 	project map[string]bool
 
@@ -72,13 +74,17 @@ type live struct {
 }
 
 // rejection is why a Rollout was refused.
-type rejection struct{ reason, message string }
+type rejection struct {
+	reason, message string
+	// byHost says that the cause is on this server, where it may be mended; again, that it is to be judged once more.
+	byHost, again bool
+}
 
 func newWorker(a *Agent, key state.Key) *worker {
 	return &worker{
 		agent: a, key: key, log: a.log.WithValues("project", key.Project, "environment", key.Environment),
 		offered: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
-		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, project: map[string]bool{},
+		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, deferred: map[types.UID]deferral{}, project: map[string]bool{},
 	}
 }
 
@@ -97,6 +103,7 @@ func (w *worker) withdraw(rollout *v1alpha1.Rollout) {
 	w.mu.Lock()
 	delete(w.rollouts, rollout.UID)
 	delete(w.rejected, rollout.UID)
+	delete(w.deferred, rollout.UID)
 	w.mu.Unlock()
 	poke(w.offered)
 }
@@ -136,6 +143,7 @@ func (w *worker) run(ctx context.Context) {
 	w.load()
 	for ctx.Err() == nil {
 		at := w.step(ctx)
+		at = earliest(at, w.deferredUntil(time.Now()))
 		w.publish()
 		var timer <-chan time.Time
 		if !at.IsZero() {
@@ -240,7 +248,10 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 		case w.isRejected(rollout.UID):
 		default:
 			if err := w.verify(ctx, spec, false); err != nil {
-				w.reject(rollout, rejection{v1alpha1.ReasonAuthorizationInvalid, err.Error()})
+				w.reject(rollout, rejection{reason: v1alpha1.ReasonAuthorizationInvalid, message: err.Error()})
+				continue
+			}
+			if w.putOff(rollout, time.Now()) {
 				continue
 			}
 			return rollout, plan.New
@@ -274,14 +285,18 @@ func (w *worker) candidates() []*v1alpha1.Rollout {
 func (w *worker) isRejected(uid types.UID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, found := w.rejected[uid]
-	return found
+	r, found := w.rejected[uid]
+	return found && !r.again
 }
 
 func (w *worker) reject(rollout *v1alpha1.Rollout, r rejection) {
 	w.mu.Lock()
+	known := w.rejected[rollout.UID]
 	w.rejected[rollout.UID] = r
 	w.mu.Unlock()
+	if known.reason == r.reason && known.message == r.message {
+		return // it was judged once more
+	}
 	w.log.Info("rollout refused", "rollout", rollout.Name, "reason", r.reason, "message", r.message)
 }
 

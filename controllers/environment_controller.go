@@ -61,9 +61,15 @@ func (r *environmentReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if problem == nil {
 		problem = r.validate(ctx, s)
 	}
+	refused := r.admission(ctx, s.env)
 	var user userError
-	if problem != nil && !errors.As(problem, &user) {
-		return ctrl.Result{}, problem
+	for _, err := range []error{problem, refused} {
+		if err != nil && !errors.As(err, &user) {
+			return ctrl.Result{}, err
+		}
+	}
+	if problem == nil {
+		problem = refused
 	}
 	r.summarise(s, problem)
 	if !sameStatus(old.Status, s.env.Status) {

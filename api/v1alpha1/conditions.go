@@ -30,6 +30,9 @@ const (
 	// ConditionDecommissioned is True on an Environment that was taken down on every host, False with a reason while it is.
 	// Absent where nobody asked for it.
 	ConditionDecommissioned = "Decommissioned"
+	// ConditionAdmitted is False on an Environment whose compose file the policy of one of its hosts refuses, or where a
+	// host's policy cannot be used.
+	ConditionAdmitted = "Admitted"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
 	// ConditionDrifted is True on a Rollout that runs while the containers differ from it in a way that is only reported.
@@ -86,6 +89,7 @@ const (
 	ReasonEnrolled       = "Enrolled"       // certificate issued
 	ReasonNoMatchingHost = "NoMatchingHost" // Environment: no Host carries the labels and may run the project
 	ReasonExternal       = "External"       // Environment: deployed by a pipeline, no agent
+	ReasonAdmitted       = "Admitted"       // Environment: its hosts' policies allow its compose file
 
 	// Environments
 	ReasonSuspended      = "Suspended"      // nothing is touched until it is unsuspended
@@ -94,6 +98,7 @@ const (
 	ReasonDecommissioned = "Decommissioned" // taken down everywhere
 
 	// Rollouts, written by agents
+	ReasonPolicyRefused        = "PolicyRefused" // the server's owner does not allow what the release asks for
 	ReasonPending              = "Pending"
 	ReasonDrifted              = "Drifted"    // somebody changed or added containers
 	ReasonAsDeployed           = "AsDeployed" // nobody did

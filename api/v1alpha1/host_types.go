@@ -99,6 +99,12 @@ type AgentInfo struct {
 	// What came of the last order to update itself.
 	// +optional
 	Update *AgentUpdate `json:"update,omitempty"`
+	// What the server's owner allows there, defaults filled in. Absent: not reported, the defaults are assumed.
+	// +optional
+	Policy *HostPolicy `json:"policy,omitempty"`
+	// Why the owner's policy cannot be used: until it is mended, nothing new is deployed there.
+	// +optional
+	PolicyProblem string `json:"policyProblem,omitempty"`
 }
 
 // AgentUpdate is what came of an order to an agent to update itself.

@@ -22,6 +22,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"gitlab.com/dynors/sirrat/agent"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 	"gitlab.com/dynors/sirrat/internal/version"
 )
 
@@ -41,7 +42,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, errDiffers) { // it was printed
+		if !errors.Is(err, errDiffers) && !errors.Is(err, errRefused) { // it was printed
 			fmt.Fprintln(os.Stderr, "Error:", err)
 		}
 		os.Exit(1)
@@ -52,6 +53,7 @@ func main() {
 type settings struct {
 	dataDir    string
 	dockerHost string
+	policy     string
 	logLevel   string
 }
 
@@ -67,10 +69,12 @@ running what runs, with or without the control plane. The server needs no open p
 	}
 	root.PersistentFlags().StringVar(&s.dataDir, "data-dir", "/var/lib/sirrat-agent", "folder of the agent's identity and state")
 	root.PersistentFlags().StringVar(&s.dockerHost, "docker-host", "", "address of the Docker engine (default $DOCKER_HOST, or else the default socket)")
-	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), suspendCommand(s), resumeCommand(s), logsCommand(s), diffCommand(s), historyCommand(s), &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Version) },
-	})
+	root.PersistentFlags().StringVar(&s.policy, "policy", hostpolicy.DefaultFile, "file of this server's owner that says what releases may do here")
+	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), suspendCommand(s), resumeCommand(s), logsCommand(s), diffCommand(s), historyCommand(s),
+		policyCommand(s), &cobra.Command{
+			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Version) },
+		})
 	return root
 }
 
@@ -117,7 +121,7 @@ func runCommand(s *settings) *cobra.Command {
 			}
 			klog.SetLogger(log.WithName("client").V(1))
 			o := agent.Options{
-				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Trial: os.Getenv(agent.TrialVariable) != "", TrialTime: trialTime,
+				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Policy: s.policy, Trial: os.Getenv(agent.TrialVariable) != "", TrialTime: trialTime,
 				Version: version.Version, Log: log,
 			}
 			agent.Redirect(o)
