@@ -15,6 +15,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -59,6 +60,12 @@ type Options struct {
 	Policy string
 	// MetricsBind is a TCP address for GET /metrics. Empty means none.
 	MetricsBind string
+	// Binary is the installed program, which an update replaces. Empty means that of this process.
+	Binary string
+	// Trial says that this is a new version on trial, which must not update itself; TrialTime is how long a trial may take.
+	// 0 means two minutes.
+	Trial     bool
+	TrialTime time.Duration
 	// PullStall is how long nothing may move in a pull before it is begun anew. 0 means compose.StallAfter.
 	PullStall time.Duration
 	// Version of the agent, as reported.
@@ -80,6 +87,7 @@ type Agent struct {
 	store      *state.Store
 	reporter   *reporter
 	desk       *logsDesk
+	updater    *updater
 	// files are those of the host's owner: his policy, and what compose files name.
 	files   *hostFiles
 	monitor *monitor
@@ -111,16 +119,35 @@ type Agent struct {
 	policyVersion int
 }
 
-// Run runs an agent until ctx ends. Containers are left as they are.
+// Run runs an agent until ctx ends. Containers are left as they are. In between it may make room for a new version of itself
+// on trial; when that is well, this process becomes it and Run does not return.
 func Run(ctx context.Context, o Options) error {
 	if o.Heartbeat <= 0 {
 		o.Heartbeat = DefaultHeartbeat
 	}
+	if o.Binary == "" {
+		var err error
+		if o.Binary, err = os.Executable(); err != nil {
+			return fmt.Errorf("find this program: %w", err)
+		}
+	}
+	for {
+		err := runOnce(ctx, o)
+		var order *updateOrder
+		if !errors.As(err, &order) {
+			return err
+		}
+		try(ctx, o, order)
+	}
+}
+
+// runOnce runs an agent until ctx ends, or until an update is to be tried: then the error is an updateOrder.
+func runOnce(ctx context.Context, o Options) error {
 	identity, err := enrol.LoadIdentity(o.DataDir)
 	if err != nil {
 		return err
 	}
-	lock, err := disk.Lock(o.DataDir)
+	lock, err := takeLock(ctx, o.DataDir)
 	if err != nil {
 		return err
 	}
@@ -142,6 +169,18 @@ func Run(ctx context.Context, o Options) error {
 		served.Go(func() { a.serveMetrics(metrics, listener) })
 	}
 	return a.run(ctx)
+}
+
+// lockPatience is how long the end of another agent is waited for: one that was killed leaves its folder in a moment.
+const lockPatience = 5 * time.Second
+
+func takeLock(ctx context.Context, dir string) (*os.File, error) {
+	for until := time.Now().Add(lockPatience); ; {
+		lock, err := disk.Lock(dir)
+		if !errors.Is(err, disk.ErrLocked) || time.Now().After(until) || !sleep(ctx, lockPatience/50) {
+			return lock, err
+		}
+	}
 }
 
 func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
@@ -174,6 +213,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	a.files = newHostFiles(o.DataDir, o.Policy, a.engine.Host())
 	a.reporter = newReporter(identity.Host, a.client, a.log)
 	a.desk = newLogsDesk(a)
+	a.updater = newUpdater(a)
 	return a, nil
 }
 
@@ -186,6 +226,10 @@ func (a *Agent) run(ctx context.Context) error {
 	a.calm = time.AfterFunc(restAfter, rest)
 	defer a.calm.Stop()
 	a.start = func(w *worker) { wg.Go(func() { w.run(ctx) }) }
+	var order *updateOrder
+	if !a.options.Trial {
+		wg.Go(func() { a.updater.run(ctx, func(o *updateOrder) { order = o; cancel() }) })
+	}
 	a.log.Info("agent started", "host", a.identity.Host, "server", a.identity.Server, "engine", a.engine.Host(), "version", a.options.Version)
 	known, err := a.store.Keys()
 	if err != nil {
@@ -209,6 +253,11 @@ func (a *Agent) run(ctx context.Context) error {
 		}
 	})
 	<-ctx.Done()
+	cancel()
+	wg.Wait()
+	if order != nil {
+		return order
+	}
 	a.log.Info("agent stops; containers stay as they are")
 	return nil
 }
@@ -324,9 +373,13 @@ func (a *Agent) heartbeats(ctx context.Context) {
 		identity := a.connection.Identity()
 		info.CertificateKey = identity.KeyHash()
 		info.Ahead, info.KeySet = a.ahead()
-		err := a.client.Heartbeat(ctx, identity.Host, identity.User(), a.options.Heartbeat, info, time.Now())
+		info.Update = a.updater.info()
+		order, err := a.client.Heartbeat(ctx, identity.Host, identity.User(), a.options.Heartbeat, info, time.Now())
 		if ctx.Err() == nil {
 			a.monitor.heartbeat(err)
+			if err == nil {
+				a.updater.offer(order)
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			a.unauthenticated(err)

@@ -22,7 +22,7 @@ import (
 	"gitlab.com/dynors/sirrat/internal/composefile"
 )
 
-func (s *server) key() *state.Key { return &state.Key{Project: s.project, Environment: "dev"} }
+func (s *server) place() *state.Key { return &state.Key{Project: s.project, Environment: "dev"} }
 
 // up starts containers of the server's project behind the agent's back.
 func (s *server) up(text string) {
@@ -39,7 +39,7 @@ func (s *server) up(text string) {
 
 func (s *server) diff() string {
 	s.Helper()
-	list, err := agent.ReadDiff(s.Context(), s.dir, "", s.key())
+	list, err := agent.ReadDiff(s.Context(), s.dir, "", s.place())
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestHistory(t *testing.T) {
 	s.await(second, v1alpha1.RolloutRolledBack)
 	stop()
 	s.run()() // a restart adds nothing
-	entries, err := agent.ReadHistory(s.dir, s.key())
+	entries, err := agent.ReadHistory(s.dir, s.place())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestLogs(t *testing.T) {
 	s.await(s.send(o), v1alpha1.RolloutHealthy)
 	var lines collected
 	read := func(ctx context.Context, q agent.LogQuery) error {
-		q.Environment = *s.key()
+		q.Environment = *s.place()
 		return agent.ReadLogs(ctx, s.dir, "", q, lines.add)
 	}
 	if err := read(t.Context(), agent.LogQuery{Tail: -1}); err != nil {

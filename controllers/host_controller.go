@@ -298,6 +298,12 @@ func parseAgentInfo(text string) *v1alpha1.AgentInfo {
 	for _, s := range []*string{&info.AgentVersion, &info.EngineVersion, &info.EngineAPI, &info.Platform} {
 		*s = strings.ToValidUTF8((*s)[:min(len(*s), 64)], "")
 	}
+	if u := info.Update; u != nil {
+		for _, s := range []*string{&u.Wanted, &u.State} {
+			*s = strings.ToValidUTF8((*s)[:min(len(*s), 64)], "")
+		}
+		u.Message = strings.ToValidUTF8(u.Message[:min(len(u.Message), 512)], "")
+	}
 	info.PolicyProblem = strings.ToValidUTF8(info.PolicyProblem[:min(len(info.PolicyProblem), 1000)], "")
 	if info.Policy != nil {
 		effective := hostpolicy.Effective(*info.Policy)

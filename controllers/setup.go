@@ -33,6 +33,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/archive"
 	"gitlab.com/dynors/sirrat/internal/journal"
 	"gitlab.com/dynors/sirrat/internal/signing"
@@ -87,8 +88,11 @@ type Options struct {
 	Archive archive.Store
 	// Signing is the page whose links the client's signatories are sent. Nil: there is none, for want of a mail server.
 	Signing *signing.Page
-	// URL of the HTTP API as hosts reach it, without /api; agents whose certificate has expired come back through it.
+	// URL of the HTTP API as hosts reach it, without /api: agents whose certificate has expired come back through it, and
+	// fetch their updates.
 	URL string
+	// Agents are the published programs of agents. Nil: agents are not updated.
+	Agents *agentfiles.Files
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
@@ -153,6 +157,14 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		func() error {
 			return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Rollout{}, builder.WithPredicates(refused(o.Now))).Named("refusal").
 				Complete(patient{&refusalReconciler{Client: c, events: rec}})
+		},
+		func() error {
+			if o.Agents == nil {
+				return nil
+			}
+			return setupAgentUpdate(mgr, &agentUpdateReconciler{
+				Client: c, events: rec, key: keys.Signer, verifiers: keys.Verifiers, files: o.Agents, url: o.URL, now: o.Now,
+			})
 		},
 		func() error { return setupLogs(mgr, &logsReconciler{Client: c, events: rec}) },
 		func() error { return setupGate(mgr, &qualityGateReconciler{Client: c, journal: o.Journal}) },

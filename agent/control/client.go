@@ -291,11 +291,23 @@ func withNulls(logs *v1alpha1.RolloutLogs) any {
 	return members
 }
 
-// Heartbeat renews the host's Lease, which the first one creates. info travels in an annotation.
-func (c *Client) Heartbeat(ctx context.Context, host, holder string, period time.Duration, info v1alpha1.AgentInfo, now time.Time) error {
+// AgentUpdate reads the order to update: the signed statement, and the address of the HTTP API that serves the binary.
+func (c *Client) AgentUpdate(ctx context.Context, host string) (statement, url string, err error) {
+	m := &corev1.ConfigMap{}
+	err = c.core.Get().Namespace(v1alpha1.HostNamespace(host)).Resource("configmaps").Name(v1alpha1.AgentUpdateConfigMap).
+		Timeout(requestTimeout).Do(ctx).Into(m)
+	if err != nil {
+		return "", "", fmt.Errorf("read ConfigMap %s/%s: %w", v1alpha1.HostNamespace(host), v1alpha1.AgentUpdateConfigMap, err)
+	}
+	return m.Data[v1alpha1.AgentUpdateStatement], m.Data[v1alpha1.AgentUpdateURL], nil
+}
+
+// Heartbeat renews the host's Lease, which the first one creates. info travels in an annotation, and the name of an order to
+// update comes back in another one.
+func (c *Client) Heartbeat(ctx context.Context, host, holder string, period time.Duration, info v1alpha1.AgentInfo, now time.Time) (update string, err error) {
 	text, err := json.Marshal(info)
 	if err != nil {
-		return fmt.Errorf("encode agent info: %w", err)
+		return "", fmt.Errorf("encode agent info: %w", err)
 	}
 	seconds := max(1, int32(period/time.Second))
 	renewed := metav1.NewMicroTime(now)
@@ -307,16 +319,17 @@ func (c *Client) Heartbeat(ctx context.Context, host, holder string, period time
 		"metadata": map[string]any{"annotations": lease.Annotations}, "spec": lease.Spec,
 	})
 	if err != nil {
-		return fmt.Errorf("encode lease: %w", err)
+		return "", fmt.Errorf("encode lease: %w", err)
 	}
 	namespace := v1alpha1.HostNamespace(host)
+	renewal := &coordinationv1.Lease{}
 	err = c.coordination.Patch(types.MergePatchType).Namespace(namespace).Resource("leases").Name(v1alpha1.AgentLease).
-		Timeout(requestTimeout).Body(patch).Do(ctx).Error()
+		Timeout(requestTimeout).Body(patch).Do(ctx).Into(renewal)
 	if apierrors.IsNotFound(err) {
 		err = c.coordination.Post().Namespace(namespace).Resource("leases").Timeout(requestTimeout).Body(lease).Do(ctx).Error()
 	}
 	if err != nil {
-		return fmt.Errorf("renew Lease %s/%s: %w", namespace, v1alpha1.AgentLease, err)
+		return "", fmt.Errorf("renew Lease %s/%s: %w", namespace, v1alpha1.AgentLease, err)
 	}
-	return nil
+	return renewal.Annotations[v1alpha1.AnnotationAgentUpdate], nil
 }

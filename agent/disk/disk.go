@@ -45,10 +45,11 @@ func WriteFile(path string, data []byte) (err error) {
 	if err = os.Rename(temporary.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
-func syncDir(dir string) error {
+// SyncDir makes the names in a folder survive a power cut.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -45,6 +45,12 @@ type HostSpec struct {
 	// +kubebuilder:default="3m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5s') && duration(self) <= duration('720h')",message="a duration from 5s to 720h"
 	HeartbeatTimeout metav1.Duration `json:"heartbeatTimeout,omitzero"`
+	// Version that the agent is to become, as published to the control plane with `sirrat agent publish`. The agent tries it
+	// and goes back by itself if it does not report healthy. Default none: it stays as it is. Example: v1.4.0.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][A-Za-z0-9._+-]*$`
+	AgentVersion string `json:"agentVersion,omitempty"`
 	// Maintenance window: when anything new may be sent to it, whatever environment it is for. What runs is kept running and
 	// healed at any time. Default: always.
 	// +optional
@@ -116,12 +122,28 @@ type AgentInfo struct {
 	// What the agent knows better than the control plane, which may have been restored from an older backup.
 	// +optional
 	Ahead string `json:"ahead,omitempty"`
+	// What came of the last order to update itself.
+	// +optional
+	Update *AgentUpdate `json:"update,omitempty"`
 	// What the server's owner allows there, defaults filled in. Absent: not reported, the defaults are assumed.
 	// +optional
 	Policy *HostPolicy `json:"policy,omitempty"`
 	// Why the owner's policy cannot be used: until it is mended, nothing new is deployed there.
 	// +optional
 	PolicyProblem string `json:"policyProblem,omitempty"`
+}
+
+// AgentUpdate is what came of an order to an agent to update itself.
+type AgentUpdate struct {
+	// Version that is wanted.
+	// +optional
+	Wanted string `json:"wanted,omitempty"`
+	// Refused, Downloading, Waiting, Trying, Failed or Done.
+	// +optional
+	State string `json:"state,omitempty"`
+	// Why it is refused or failed.
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // HostList is a list of Hosts.

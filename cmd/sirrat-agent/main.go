@@ -112,6 +112,7 @@ starts the agent as a service of systemd. Joining again does nothing but that.`,
 func runCommand(s *settings) *cobra.Command {
 	var heartbeat time.Duration
 	var metrics string
+	var trialTime time.Duration
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the agent until it is told to stop; containers stay as they are",
@@ -124,12 +125,16 @@ func runCommand(s *settings) *cobra.Command {
 				return err
 			}
 			klog.SetLogger(log.WithName("client").V(1))
-			return agent.Run(cmd.Context(), agent.Options{
-				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Policy: s.policy, Version: version.Version, Log: log,
-			})
+			o := agent.Options{
+				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Policy: s.policy, Trial: os.Getenv(agent.TrialVariable) != "", TrialTime: trialTime,
+				Version: version.Version, Log: log,
+			}
+			agent.Redirect(o)
+			return agent.Run(cmd.Context(), o)
 		},
 	}
 	cmd.Flags().DurationVar(&heartbeat, "heartbeat", agent.DefaultHeartbeat, "time between two signs of life")
+	cmd.Flags().DurationVar(&trialTime, "trial-time", 0, "time within which a new version of the agent must report healthy (default 2m)")
 	cmd.Flags().StringVar(&metrics, "metrics-bind", "", "address for metrics in the Prometheus text format, GET /metrics. Example: 127.0.0.1:9465 (default none)")
 	cmd.Flags().StringVar(&s.logLevel, "log-level", "info", "debug, info or error")
 	return cmd

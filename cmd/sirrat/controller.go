@@ -21,6 +21,7 @@ import (
 type controllerFlags struct {
 	kubeconfig, httpBind string
 	archive, publicURL   string
+	agents               string
 	mail                 mailFlags
 	leaderElect          bool
 	logLevel             int
@@ -45,6 +46,7 @@ cluster (1.30 or newer). CRDs, roles and admission policies must be installed: c
 	fl.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig of the cluster ($KUBECONFIG); none: as a pod inside it")
 	fl.StringVar(&f.httpBind, "http-bind", "127.0.0.1:8080", "address of the HTTP API (plain HTTP, for an ingress or reverse proxy)")
 	fl.StringVar(&f.archive, "archive", "./sirrat-archive", archiveUsage+"; several replicas need a bucket")
+	fl.StringVar(&f.agents, "agents", "./sirrat-agents", "folder of the agents' programs, as sirrat agent publish --to fills it")
 	f.mail.add(cmd)
 	fl.StringVar(&f.publicURL, "public-url", "", publicURLUsage)
 	fl.BoolVar(&f.leaderElect, "leader-elect", true, "let one of several replicas act; all of them serve the HTTP API")
@@ -65,7 +67,7 @@ func runController(ctx context.Context, f controllerFlags) error {
 		return fmt.Errorf("--http-bind: %w", err)
 	}
 	log := newLogger(f.logLevel)
-	return runBridge(ctx, bridgeOptions{config: cfg, listener: listener, leaderElection: f.leaderElect, archive: f.archive, publicURL: f.publicURL, mail: f.mail, log: log}, func() {
+	return runBridge(ctx, bridgeOptions{config: cfg, listener: listener, leaderElection: f.leaderElect, archive: f.archive, agents: f.agents, publicURL: f.publicURL, mail: f.mail, log: log}, func() {
 		log.Info("ready", "http", "http://"+listener.Addr().String()+"/api", "kubernetes", cfg.Host)
 	})
 }

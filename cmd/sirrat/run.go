@@ -23,6 +23,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/controllers"
+	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/ingest"
 	"gitlab.com/dynors/sirrat/internal/reenrol"
 	"gitlab.com/dynors/sirrat/internal/signing"
@@ -36,6 +37,7 @@ type bridgeOptions struct {
 	config         *rest.Config
 	listener       net.Listener
 	leaderElection bool
+	agents         string // folder of the agents' programs
 	archive        string // folder, or s3+https://host/bucket/prefix
 	publicURL      string // of the HTTP API, as people reach it; empty: the listener's
 	mail           mailFlags
@@ -58,7 +60,11 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	if err != nil {
 		return err
 	}
-	setup := controllers.Options{Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page, URL: o.publicURL}
+	agents := agentfiles.Open(o.agents)
+	offerOwnAgent(agents, o.log)
+	setup := controllers.Options{
+		Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page, Agents: agents, URL: o.publicURL,
+	}
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err
 	}
@@ -82,7 +88,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	defer cancel()
 	failed := make(chan error, 2)
 	go func() { failed <- mgr.Start(ctx) }()
-	server := ingest.NewServer(withPage(handler, page), o.listener.Addr().String())
+	server := ingest.NewServer(withAgents(withPage(handler, page), agents), o.listener.Addr().String())
 	go func() { failed <- serve(server, o.listener) }()
 	go func() {
 		if mgr.GetCache().WaitForCacheSync(ctx) {

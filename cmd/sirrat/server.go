@@ -108,7 +108,7 @@ func runServer(ctx context.Context, f serverFlags) (err error) {
 	}
 	log.V(1).Info("definitions are served", "after", time.Since(begun).String())
 	err = runBridge(ctx, bridgeOptions{
-		config: cp.RESTConfig(), listener: listener, archive: cmp.Or(f.archive, filepath.Join(f.dataDir, "archive")), publicURL: f.publicURL, mail: f.mail, log: log,
+		config: cp.RESTConfig(), listener: listener, archive: cmp.Or(f.archive, filepath.Join(f.dataDir, "archive")), agents: agentsFolder(f.dataDir), publicURL: f.publicURL, mail: f.mail, log: log,
 	}, func() {
 		if err := install.WaitEnforced(ctx, cp.RESTConfig()); err != nil {
 			log.Error(err, "not ready")

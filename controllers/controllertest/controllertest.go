@@ -22,6 +22,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"gitlab.com/dynors/sirrat/controllers"
+	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/archive"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
 	"gitlab.com/dynors/sirrat/internal/journal"
@@ -33,6 +34,7 @@ type Running struct {
 	Keys    *controllers.Keys
 	Journal *journal.Journal
 	Archive archive.Store
+	Agents  *agentfiles.Files
 	stop    func() error
 }
 
@@ -85,11 +87,12 @@ func Start(ctx context.Context, e *cptest.Env, o Options) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Archive = store
+	r.Archive, r.Agents = store, agentfiles.Open(filepath.Join(e.DataDir, "agents"))
 	if r.Journal, err = journal.Open(store, r.Keys.Signer, now, controllers.Anchor{Client: direct}); err != nil {
 		return nil, err
 	}
-	if err := controllers.Setup(ctx, mgr, controllers.Options{Keys: r.Keys, Journal: r.Journal, Archive: store, Now: now}); err != nil {
+	setup := controllers.Options{Keys: r.Keys, Journal: r.Journal, Archive: store, Agents: r.Agents, URL: "https://sirrat.example", Now: now}
+	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -17,6 +17,20 @@ var operate = map[ID]text{
 	"flag.logs-tail":        {"how many of the last lines of each container, at most 1000", "combien des dernières lignes de chaque conteneur, au plus 1000"},
 	"flag.logs-follow":      {"go on until interrupted, asking every two seconds", "continuer jusqu’à interruption, en demandant toutes les deux secondes"},
 
+	"host.update.short": {"Have agents become another version, which they try before they keep it", "Faire passer les agents à une autre version, qu’ils essaient avant de la garder"},
+	"host.update.long": {
+		"Name the version that the agent of a server, or of every server, is to become. It must be published (`sirrat agent publish`; the server publishes the agent it was released with by itself). The agent checks the signature, tries the new version beside what runs, and goes back by itself if it does not report healthy; containers are not touched. The same command again asks again for an update that failed.",
+		"Nommer la version que doit prendre l’agent d’un serveur, ou de tous. Elle doit être publiée (`sirrat agent publish` ; le serveur publie de lui-même l’agent livré avec lui). L’agent vérifie la signature, essaie la nouvelle version sans toucher à ce qui tourne, et revient de lui-même si elle ne se dit pas saine ; aucun conteneur n’est touché. La même commande redemande une mise à jour qui a échoué.",
+	},
+	"host.update.example": {
+		"  kubectl sirrat host update vps-1 --version v1.4.0\n  kubectl sirrat host update --all --version v1.4.0",
+		"  kubectl sirrat host update vps-1 --version v1.4.0\n  kubectl sirrat host update --all --version v1.4.0",
+	},
+	"flag.agent-version":  {"the `VERSION` that the agents are to become", "la `VERSION` que doivent prendre les agents"},
+	"flag.all-hosts":      {"every server", "tous les serveurs"},
+	"error.host-update":   {"give --version, and either a server's name or --all", "donnez --version, et soit le nom d’un serveur, soit --all"},
+	"host.update-ordered": {"The agent of %s is to become %s. kubectl get host %s -o yaml says what comes of it (status.agent.update).", "L’agent de %s doit passer à %s. kubectl get host %s -o yaml dit ce qu’il en est (status.agent.update)."},
+
 	"logs.no-rollout":        {"Nothing of %s is on server %s.", "Rien de %s n’est sur le serveur %s."},
 	"logs.no-environment":    {"Environment %s of %s is not on server %s. There: %s.", "L’environnement %s de %s n’est pas sur le serveur %s. Il y a : %s."},
 	"logs.which-environment": {"Several environments of %s are on server %s.", "Plusieurs environnements de %s sont sur le serveur %s."},
