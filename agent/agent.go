@@ -14,7 +14,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -58,8 +57,6 @@ type Options struct {
 	Policy string
 	// MetricsBind is a TCP address for GET /metrics. Empty means none.
 	MetricsBind string
-	// AllowLogs says that people may read log lines through the control plane.
-	AllowLogs bool
 	// PullStall is how long nothing may move in a pull before it is begun anew. 0 means compose.StallAfter.
 	PullStall time.Duration
 	// Version of the agent, as reported.
@@ -80,8 +77,10 @@ type Agent struct {
 	engine     *compose.Engine
 	store      *state.Store
 	reporter   *reporter
-	monitor    *monitor
 	desk       *logsDesk
+	// files are those of the host's owner: his policy, and what compose files name.
+	files   *hostFiles
+	monitor *monitor
 
 	// owner is what the host's owner demands.
 	owner func() (hostpolicy.Policy, error)
@@ -106,6 +105,8 @@ type Agent struct {
 	info *compose.Info
 	// beat asks for a heartbeat before its time.
 	beat chan struct{}
+	// policyVersion is the version of the policy that was told last.
+	policyVersion int
 }
 
 // Run runs an agent until ctx ends. Containers are left as they are.
@@ -144,7 +145,7 @@ func Run(ctx context.Context, o Options) error {
 func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	a := &Agent{options: o, log: o.Log, identity: identity, workers: map[state.Key]*worker{},
 		beat: make(chan struct{}, 1), barred: make(chan struct{}, 1), sequencesBehind: map[state.Key]string{}}
-	a.owner = hostpolicy.NewStore(cmp.Or(o.Policy, hostpolicy.DefaultFile)).Current
+
 	a.monitor = newMonitor(o.Version, os.Getpid(), time.Now())
 	var err error
 	if err = a.setTrust(identity); err != nil {
@@ -169,6 +170,8 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	if a.engine, err = compose.Connect(o.DockerHost); err != nil {
 		return nil, err
 	}
+	a.files = newHostFiles(o.DataDir, o.Policy, a.engine.Host())
+	a.owner = a.files.policy.Current
 	a.reporter = newReporter(identity.Host, a.client, a.log)
 	a.desk = newLogsDesk(a)
 	return a, nil
@@ -193,6 +196,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.desk.run(ctx) })
 	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.followEngine(ctx) })
+	wg.Go(func() { a.followSuspensions(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
 	wg.Go(func() { a.renewals(ctx) })
 	wg.Go(func() { a.followKeys(ctx) })
@@ -304,6 +308,7 @@ func (a *Agent) heartbeats(ctx context.Context) {
 	info := v1alpha1.AgentInfo{AgentVersion: a.options.Version}
 	fresh := false
 	for ctx.Err() == nil {
+		a.lookAtPolicy(&info)
 		if !fresh {
 			if engine, err := a.engineInfo(ctx); err == nil {
 				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform

@@ -14,6 +14,7 @@ import (
 	"gitlab.com/dynors/sirrat/agent/plan"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // Times of a deployment.
@@ -42,6 +43,9 @@ func (f *failed) Unwrap() error { return f.err }
 
 // deploy carries out a Rollout that best has verified. Nothing is recorded before it is admitted.
 func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Time {
+	if rollout.Spec.Remove != nil {
+		return w.beginRemoval(ctx, rollout)
+	}
 	now := time.Now()
 	d := state.Deployment{Name: rollout.Name, UID: string(rollout.UID), Spec: *rollout.Spec.DeepCopy()}
 	d.Begin(v1alpha1.RolloutVerifying, now)
@@ -49,7 +53,7 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		w.say(d.UID, "")
 	}
 	if owner, taken := w.agent.ownerOf(d.Spec.ComposeProject, w); taken {
-		w.reject(rollout, rejection{v1alpha1.ReasonComposeInvalid, fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
+		w.reject(rollout, rejection{reason: v1alpha1.ReasonComposeInvalid, message: fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
 		return now
 	}
 	secrets, err := w.secrets(ctx, d.Spec)
@@ -62,9 +66,9 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		w.reject(rollout, unauthorised(err))
 		return now
 	}
-	target, err := resolve(ctx, d)
+	target, err := w.agent.files.admit(ctx, &d)
 	if err != nil {
-		w.reject(rollout, rejection{v1alpha1.ReasonComposeInvalid, redact(err.Error(), secrets)})
+		w.reject(rollout, rejectionOf(err, d.Secrets))
 		return now // perhaps an older one is to be carried out
 	}
 	if previous := w.disk.Attempt; previous != nil && previous.Failure != nil {
@@ -88,13 +92,23 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 // resume goes on with the attempt that a restart of the agent, or something that held it up, interrupted.
 func (w *worker) resume(ctx context.Context) time.Time {
 	attempt := w.disk.Attempt
+	if attempt.Spec.Remove != nil {
+		return w.resumeRemoval(ctx)
+	}
 	w.log.Info("rollout goes on", "rollout", attempt.Name, "phase", attempt.Phase)
 	if err := w.verify(ctx, attempt.Spec, true); err != nil {
 		return w.finish(ctx, &failed{v1alpha1.ReasonAuthorizationInvalid, err, untouched(attempt.Phase)})
 	}
-	target, err := resolve(ctx, attempt.Deployment)
+	read := w.agent.files.resolve
+	if untouched(attempt.Phase) { // what the owner says now counts
+		read = w.agent.files.admit
+	}
+	target, err := read(ctx, &attempt.Deployment)
+	if errors.Is(err, hostpolicy.ErrUnusable) {
+		return w.finish(ctx, err)
+	}
 	if err != nil {
-		return w.finish(ctx, &failed{v1alpha1.ReasonComposeInvalid, err, untouched(attempt.Phase)})
+		return w.finish(ctx, &failed{rejectionOf(err, nil).reason, err, untouched(attempt.Phase)})
 	}
 	if err := w.restored(ctx, target); err != nil {
 		return w.finish(ctx, err)
@@ -243,7 +257,11 @@ func (w *worker) check(ctx context.Context, target *resolved) error {
 	return err
 }
 
+// newer says that what is under way is to be left for something else: a newer Rollout, or a suspension.
 func (w *worker) newer(ctx context.Context) bool {
+	if suspended, _ := w.suspension(time.Now()); suspended != "" {
+		return true
+	}
 	_, offer := w.best(ctx)
 	return offer == plan.New
 }
@@ -256,6 +274,9 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		sleep(calm, stopGrace)
 		cancel()
 	})()
+	if err := w.agent.files.check(target); err != nil {
+		return &failed{v1alpha1.ReasonStartFailed, err, false}
+	}
 	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
 	var f *failed
 	if err == nil || ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) || errors.Is(err, errInterrupted) || errors.As(err, &f) {
@@ -284,7 +305,7 @@ func (w *worker) commit(target *resolved) error {
 	d.HealthySince = now
 	d.Begin(v1alpha1.RolloutHealthy, now)
 	leaveBehind(w.disk, d)
-	w.disk.Current, w.disk.LastGood, w.disk.Attempt, w.disk.NoWayBack = &d, &d, nil, ""
+	w.disk.Current, w.disk.LastGood, w.disk.Attempt, w.disk.NoWayBack, w.disk.Removed = &d, &d, nil, "", nil
 	if err := w.save(); err != nil {
 		return err
 	}

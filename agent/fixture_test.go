@@ -182,7 +182,7 @@ func (h *host) runWith(o agent.Options) (stop func()) {
 }
 
 func (h *host) options() agent.Options {
-	return agent.Options{DataDir: h.dir, Heartbeat: 2 * time.Second, Version: "test", Log: h.log.logger()}
+	return agent.Options{DataDir: h.dir, Heartbeat: 2 * time.Second, Policy: h.policyFile(), Version: "test", Log: h.log.logger()}
 }
 
 // spawn runs the agent in a process of its own.

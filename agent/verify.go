@@ -93,10 +93,10 @@ var refusals = []struct {
 func unauthorised(err error) rejection {
 	for _, r := range refusals {
 		if errors.Is(err, r.err) {
-			return rejection{r.reason, err.Error()}
+			return rejection{reason: r.reason, message: err.Error()}
 		}
 	}
-	return rejection{v1alpha1.ReasonAuthorizationInvalid, err.Error()}
+	return rejection{reason: v1alpha1.ReasonAuthorizationInvalid, message: err.Error()}
 }
 
 // behind says that a Rollout is of no use because a newer one was carried out here that the control plane does not know:
@@ -148,8 +148,8 @@ func (a *Agent) ahead() (text string, serial int64) {
 }
 
 // secrets fetches the values from the Secrets that a spec names.
-func (w *worker) secrets(ctx context.Context, spec v1alpha1.RolloutSpec) (map[string]string, error) {
-	values := map[string]string{}
+func (w *worker) secrets(ctx context.Context, spec v1alpha1.RolloutSpec) (state.Secrets, error) {
+	values := state.Secrets{}
 	for _, name := range spec.SecretRefs {
 		data, err := w.agent.client.Secret(ctx, w.agent.identity.Host, name)
 		if err != nil {

@@ -39,6 +39,8 @@ type worker struct {
 	rejected map[types.UID]rejection
 	// arrived is when each was first offered.
 	arrived map[types.UID]time.Time
+	// deferred are those that the host's owner lets begin later.
+	deferred map[types.UID]deferral
 	// project is the name of the compose project whose events concern this worker.
 	project map[string]bool
 
@@ -55,6 +57,8 @@ type worker struct {
 	trouble time.Time
 	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
 	drift string
+	// removalRetry is the wait after a removal that left something behind.
+	removalRetry time.Duration
 	// recorder writes the history.
 	recorder *history.Recorder
 	// pruneAt is when removing old images is tried again.
@@ -72,13 +76,17 @@ type live struct {
 }
 
 // rejection is why a Rollout was refused.
-type rejection struct{ reason, message string }
+type rejection struct {
+	reason, message string
+	// byHost says that the cause is on this server, where it may be mended; again, that it is to be judged once more.
+	byHost, again bool
+}
 
 func newWorker(a *Agent, key state.Key) *worker {
 	return &worker{
 		agent: a, key: key, log: a.log.WithValues("project", key.Project, "environment", key.Environment),
 		offered: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
-		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, arrived: map[types.UID]time.Time{}, project: map[string]bool{},
+		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, arrived: map[types.UID]time.Time{}, deferred: map[types.UID]deferral{}, project: map[string]bool{},
 	}
 }
 
@@ -90,7 +98,8 @@ func (w *worker) offer(rollout *v1alpha1.Rollout) {
 		w.arrived[rollout.UID] = time.Now()
 	}
 	w.mu.Unlock()
-	if known == nil { // a spec never changes; a change of status is our own
+	// A spec never changes; a change of status is our own.
+	if known == nil || known.Annotations[v1alpha1.AnnotationSuspend] != rollout.Annotations[v1alpha1.AnnotationSuspend] {
 		poke(w.offered)
 	}
 }
@@ -100,6 +109,7 @@ func (w *worker) withdraw(rollout *v1alpha1.Rollout) {
 	delete(w.rollouts, rollout.UID)
 	delete(w.rejected, rollout.UID)
 	delete(w.arrived, rollout.UID)
+	delete(w.deferred, rollout.UID)
 	w.mu.Unlock()
 	poke(w.offered)
 }
@@ -146,6 +156,7 @@ func (w *worker) run(ctx context.Context) {
 	w.load()
 	for ctx.Err() == nil {
 		at := w.step(ctx)
+		at = earliest(at, w.deferredUntil(time.Now()))
 		w.publish()
 		var timer <-chan time.Time
 		if !at.IsZero() {
@@ -191,8 +202,10 @@ func (w *worker) step(ctx context.Context) time.Time {
 			w.trouble = time.Now().Add(retryAfter)
 		}
 	}
+	w.keepOrder()
+	suspended, until := w.suspension(time.Now())
 	in := plan.Input{
-		Now: time.Now(), Damaged: w.damaged != nil, Unsaved: w.unsaved != nil, Offer: offer,
+		Now: time.Now(), Suspended: suspended, SuspendedUntil: until, Damaged: w.damaged != nil, Unsaved: w.unsaved != nil, Offer: offer,
 		Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing, PruneDue: w.pruneDue(time.Now()),
 	}
 	if attempt := w.disk.Attempt; attempt != nil {
@@ -241,7 +254,8 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 		d := w.disk
 		sameProject := d.ProjectUID == "" || spec.ProjectUID == d.ProjectUID
 		switch {
-		case d.FailureOf(uid) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid:
+		case d.FailureOf(uid) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid,
+			d.Removed != nil && d.Removed.UID == uid:
 			return rollout, plan.Known
 		case sameProject && spec.Sequence < d.Highest, slices.Contains(d.Retired, spec.ProjectUID):
 			older = plan.Older
@@ -253,6 +267,9 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 			}
 			if err := w.verify(ctx, spec, false); err != nil {
 				w.reject(rollout, unauthorised(err))
+				continue
+			}
+			if w.putOff(rollout, time.Now()) {
 				continue
 			}
 			return rollout, plan.New
@@ -286,14 +303,18 @@ func (w *worker) candidates() []*v1alpha1.Rollout {
 func (w *worker) isRejected(uid types.UID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, found := w.rejected[uid]
-	return found
+	r, found := w.rejected[uid]
+	return found && !r.again
 }
 
 func (w *worker) reject(rollout *v1alpha1.Rollout, r rejection) {
 	w.mu.Lock()
+	known := w.rejected[rollout.UID]
 	w.rejected[rollout.UID] = r
 	w.mu.Unlock()
+	if known.reason == r.reason && known.message == r.message {
+		return // it was judged once more
+	}
 	w.log.Info("rollout refused", "rollout", rollout.Name, "reason", r.reason, "message", r.message)
 }
 

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // agentRole is the ClusterRole that an agent holds in its own namespace and nowhere else.
@@ -285,10 +286,13 @@ func (r *hostReconciler) compare(host *v1alpha1.Host) {
 		"was the control plane restored from an older backup? "+agent.Ahead)
 }
 
+// maxAgentInfo is the size of what an agent may say of itself: its owner's policy, and some words.
+const maxAgentInfo = hostpolicy.MaxReport + 8<<10
+
 // parseAgentInfo reads what an agent says of itself: bounded, and never a reason to fail.
 func parseAgentInfo(text string) *v1alpha1.AgentInfo {
 	var info v1alpha1.AgentInfo
-	if len(text) > 4096 || json.Unmarshal([]byte(text), &info) != nil {
+	if len(text) > maxAgentInfo || json.Unmarshal([]byte(text), &info) != nil {
 		return nil
 	}
 	for _, s := range []*string{&info.AgentVersion, &info.EngineVersion, &info.EngineAPI, &info.Platform} {
@@ -297,6 +301,15 @@ func parseAgentInfo(text string) *v1alpha1.AgentInfo {
 	info.Ahead = strings.ToValidUTF8(info.Ahead[:min(len(info.Ahead), 1024)], "")
 	if len(info.CertificateKey) != len("sha256:")+64 || !strings.HasPrefix(info.CertificateKey, "sha256:") {
 		info.CertificateKey = ""
+	}
+	info.PolicyProblem = strings.ToValidUTF8(info.PolicyProblem[:min(len(info.PolicyProblem), 1000)], "")
+	if info.Policy != nil {
+		effective := hostpolicy.Effective(*info.Policy)
+		if err := hostpolicy.Validate(effective); err != nil { // the API server would refuse all of the status
+			info.Policy, info.PolicyProblem = nil, "what the agent reports of it is not valid: "+err.Error()
+		} else {
+			info.Policy = &effective
+		}
 	}
 	return &info
 }

@@ -246,6 +246,13 @@ func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
 		}), builder.WithPredicates(declarationChanged())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(inProject())).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(inProject())).
+		Watches(&v1alpha1.Host{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			var out []reconcile.Request
+			for _, project := range o.(*v1alpha1.Host).Spec.Projects {
+				out = append(out, releasesIn(ctx, c, project)...)
+			}
+			return out
+		}), builder.WithPredicates(policyChanged())).
 		Watches(&admissionv1.ValidatingAdmissionPolicy{}, everywhere, builder.WithPredicates(policy)).
 		Watches(&admissionv1.ValidatingAdmissionPolicyBinding{}, everywhere, builder.WithPredicates(policy)).
 		Complete(patient{r})

@@ -55,8 +55,8 @@ type Deployment struct {
 	UID  string `json:"uid"`
 	// Spec as it was authorised.
 	Spec v1alpha1.RolloutSpec `json:"spec"`
-	// Secrets are the values from Secrets.
-	Secrets map[string]string `json:"secrets,omitempty"`
+	// Secrets are the values from Secrets, and those hidden.
+	Secrets Secrets `json:"secrets,omitempty"`
 	// Completed are the one-shot services that ended well.
 	Completed []string `json:"completed,omitempty"`
 	// HealthySince is the beginning of the present streak of health; zero while it is not healthy.
@@ -66,6 +66,30 @@ type Deployment struct {
 	// Manner says in words how its services took the place of those before.
 	Manner string `json:"manner,omitempty"`
 }
+
+// Secrets are values that must not leave the host. Those that were read from the host's own files are hidden: they are
+// redacted like the others, but never stored, since the files are there to be read again.
+type Secrets map[string]string
+
+// hiddenPrefix of a name cannot begin the name of a variable.
+const hiddenPrefix = "\x00"
+
+// Hide notes a value that is to be redacted and not stored.
+func (s Secrets) Hide(name, value string) { s[hiddenPrefix+name] = value }
+
+// Values are the secrets that are not hidden.
+func (s Secrets) Values() map[string]string {
+	values := make(map[string]string, len(s))
+	for name, value := range s {
+		if !strings.HasPrefix(name, hiddenPrefix) {
+			values[name] = value
+		}
+	}
+	return values
+}
+
+// MarshalJSON leaves out what is hidden.
+func (s Secrets) MarshalJSON() ([]byte, error) { return json.Marshal(s.Values()) }
 
 // Begin notes the beginning of a phase. A phase that began before, until the agent was restarted, keeps its first time.
 func (d *Deployment) Begin(phase string, now time.Time) {
@@ -83,6 +107,8 @@ type Attempt struct {
 	// Phase is Preflight, Pulling, Migrating, Starting or Checking, written before anything of it is done. From Migrating on,
 	// containers may have been touched.
 	Phase string `json:"phase"`
+	// Owned are, while it is a removal, the compose projects in which something of this environment ran.
+	Owned []string `json:"owned,omitempty"`
 	// Jobs are the pre-deploy jobs that ended well; none of them runs again for this rollout.
 	Jobs []string `json:"jobs,omitempty"`
 	// JobBegun is the job that was started last and whose end is not noted yet.
@@ -133,6 +159,10 @@ type Environment struct {
 	Attempt *Attempt `json:"attempt,omitempty"`
 	// Failed is what failed, newest last.
 	Failed []Failure `json:"failed,omitempty"`
+	// Removed is the order by which everything was taken down last; nil once something was deployed again.
+	Removed *Deployment `json:"removed,omitempty"`
+	// Suspended is what the control plane said last of leaving it alone: by whose word; "" when it may be touched.
+	Suspended string `json:"suspended,omitempty"`
 	// NoWayBack names the irreversible release whose carrying out has passed the point of no return; empty when the last good
 	// set may serve again. The next commit clears it.
 	NoWayBack string `json:"noWayBack,omitempty"`
@@ -148,6 +178,14 @@ type Environment struct {
 
 // Key of the environment.
 func (e *Environment) Key() Key { return Key{e.Project, e.Environment} }
+
+// Attempted is the deployment under way; nil when none is, or when it is a removal.
+func (e *Environment) Attempted() *Deployment {
+	if e.Attempt == nil || e.Attempt.Spec.Remove != nil {
+		return nil
+	}
+	return &e.Attempt.Deployment
+}
 
 // FailureOf returns how the Rollout of that uid failed, nil if it did not.
 func (e *Environment) FailureOf(uid string) *Failure {

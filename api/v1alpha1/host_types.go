@@ -51,6 +51,10 @@ type HostSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Revocations int64 `json:"revocations,omitempty"`
+	// Maintenance window: when anything new may be sent to it, whatever environment it is for. What runs is kept running and
+	// healed at any time. Default: always.
+	// +optional
+	Window *Window `json:"window,omitempty"`
 }
 
 // HostStatus is what is known of a server.

@@ -23,6 +23,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/agent"
 	"gitlab.com/dynors/sirrat/agent/service"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 	"gitlab.com/dynors/sirrat/internal/version"
 )
 
@@ -42,7 +43,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, errDiffers) && !errors.Is(err, errNotVerified) { // it was printed
+		if !errors.Is(err, errDiffers) && !errors.Is(err, errNotVerified) && !errors.Is(err, errRefused) { // it was printed
 			fmt.Fprintln(os.Stderr, "Error:", err)
 		}
 		os.Exit(1)
@@ -53,6 +54,7 @@ func main() {
 type settings struct {
 	dataDir    string
 	dockerHost string
+	policy     string
 	logLevel   string
 }
 
@@ -68,10 +70,12 @@ running what runs, with or without the control plane. The server needs no open p
 	}
 	root.PersistentFlags().StringVar(&s.dataDir, "data-dir", "/var/lib/sirrat-agent", "folder of the agent's identity and state")
 	root.PersistentFlags().StringVar(&s.dockerHost, "docker-host", "", "address of the Docker engine (default $DOCKER_HOST, or else the default socket)")
-	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), logsCommand(s), diffCommand(s), historyCommand(s), verifyCommand(s), &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Version) },
-	})
+	root.PersistentFlags().StringVar(&s.policy, "policy", hostpolicy.DefaultFile, "file of this server's owner that says what releases may do here")
+	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), suspendCommand(s), resumeCommand(s), logsCommand(s), diffCommand(s), historyCommand(s),
+		policyCommand(s), verifyCommand(s), &cobra.Command{
+			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Version) },
+		})
 	return root
 }
 
@@ -121,7 +125,7 @@ func runCommand(s *settings) *cobra.Command {
 			}
 			klog.SetLogger(log.WithName("client").V(1))
 			return agent.Run(cmd.Context(), agent.Options{
-				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Version: version.Version, Log: log,
+				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Policy: s.policy, Version: version.Version, Log: log,
 			})
 		},
 	}

@@ -35,7 +35,8 @@ type Input struct {
 	Frozen        bool
 	FrozenMessage string
 	FrozenNeeds   string
-	// BundleHash is the hash of the guarded environment's bundle now; "" with BundleProblem saying why.
+	// BundleHash is the hash of the guarded environment's bundle now; "" with BundleProblem saying why. A bundle that the
+	// servers refuse has both.
 	BundleHash    string
 	BundleProblem string
 	// After is the environment before the guarded one; "" if it is the first.
@@ -57,6 +58,8 @@ type Input struct {
 	Roles map[string][]string
 	// GuardedExists says that the guarded environment is declared.
 	GuardedExists bool
+	// Decommissioned says that the guarded environment is taken down: nobody is let in.
+	Decommissioned bool
 	// NeedsVersion says that a tag of the guarded environment needs the release's version, which is not set.
 	NeedsVersion bool
 	// SupersededBy names a newer release that was already let into the guarded environment.

@@ -16,15 +16,21 @@ func judgeEnvironment(in Input) outcome {
 	if !in.GuardedExists {
 		return waiting("NoEnvironment", "somebody declares the Environment "+in.Spec.Environment, "environment %s does not exist", in.Spec.Environment)
 	}
+	if in.Decommissioned {
+		return waiting("Decommissioned", "somebody takes spec.decommission out of the Environment: kubectl sirrat decommission "+in.Spec.Environment+" --revoke",
+			"environment %s is decommissioned", in.Spec.Environment)
+	}
 	return passed("Exists", "")
 }
 
 func judgeBundle(in Input) outcome {
 	switch {
-	case !in.GuardedExists || in.BundleHash != "":
+	case !in.GuardedExists:
 		return passed("Frozen", "")
 	case in.BundleProblem != "":
 		return waiting("BundleInvalid", "somebody mends the Environment "+in.Spec.Environment, "%s: %s", in.Spec.Environment, in.BundleProblem)
+	case in.BundleHash != "":
+		return passed("Frozen", "")
 	}
 	for _, c := range in.Spec.Criteria {
 		if c.Images != nil && !in.Frozen {

@@ -3,6 +3,8 @@
 package hostpolicy
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +54,33 @@ secondSignature:
 	if p := parse(t, "ports: []"); p.Ports == nil || len(p.Ports) != 0 {
 		t.Errorf("no ports: %v", p.Ports)
 	}
+}
+
+// The template is the default, and says something about every field.
+func TestTemplate(t *testing.T) {
+	got, want := parse(t, Template), Default()
+	got.Projects, got.Environments = nil, nil
+	if a, b := fmt.Sprintf("%+v", marshal(t, got)), fmt.Sprintf("%+v", marshal(t, want)); a != b {
+		t.Errorf("the template is\n%s\nthe default is\n%s", a, b)
+	}
+	for _, field := range fields() {
+		if !strings.Contains(Template, "\n"+field+":") && !strings.Contains(Template, "\n# "+field+":") {
+			t.Errorf("the template says nothing about %s", field)
+		}
+	}
+	commented := parse(t, strings.ReplaceAll(strings.ReplaceAll(Template[:strings.Index(Template, "# secondSignature")], "\n#   ", "\n  "), "\n# window:", "\nwindow:"))
+	if commented.Window == nil || len(commented.Window.Allow) != 1 || len(commented.Window.Deny) != 1 {
+		t.Errorf("the template's window: %+v", commented.Window)
+	}
+}
+
+func marshal(t *testing.T, p Policy) string {
+	t.Helper()
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestParseRefuses(t *testing.T) {

@@ -131,3 +131,16 @@ func (s *Server) holdsSocket(name string) bool {
 		return err == nil && info.Mode()&fs.ModeSocket != 0
 	})
 }
+
+// IsSocket says whether a path is an engine's socket.
+func (s *Server) IsSocket(name string) bool { return s.isSocket(name) }
+
+// Follow is nil when a path, with what it is behind its symlinks, is below one of the paths that are allowed.
+func (p Policy) Follow(server *Server, source string, allowed []string) error {
+	j := &judge{policy: p, server: server}
+	j.path("symlink", "", "following", source, "the policy", allowed, "name where it leads")
+	if len(j.findings) > 0 {
+		return Refusal(j.findings)
+	}
+	return nil
+}
