@@ -33,7 +33,6 @@ import (
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/authorization"
-	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // DefaultHeartbeat is the time between two renewals of the Lease.
@@ -82,8 +81,6 @@ type Agent struct {
 	files   *hostFiles
 	monitor *monitor
 
-	// owner is what the host's owner demands.
-	owner func() (hostpolicy.Policy, error)
 	// changing is held while the identity is changed; looking while the keys are looked at, at the time looked.
 	changing, looking sync.Mutex
 	looked, lookedAPI time.Time
@@ -145,7 +142,6 @@ func Run(ctx context.Context, o Options) error {
 func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	a := &Agent{options: o, log: o.Log, identity: identity, workers: map[state.Key]*worker{},
 		beat: make(chan struct{}, 1), barred: make(chan struct{}, 1), sequencesBehind: map[state.Key]string{}}
-
 	a.monitor = newMonitor(o.Version, os.Getpid(), time.Now())
 	var err error
 	if err = a.setTrust(identity); err != nil {
@@ -171,7 +167,6 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 		return nil, err
 	}
 	a.files = newHostFiles(o.DataDir, o.Policy, a.engine.Host())
-	a.owner = a.files.policy.Current
 	a.reporter = newReporter(identity.Host, a.client, a.log)
 	a.desk = newLogsDesk(a)
 	return a, nil

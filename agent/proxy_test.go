@@ -26,8 +26,8 @@ import (
 // being exempt from proxies, which "localhost" is.
 func behind(t *testing.T) string { return fmt.Sprintf("localhost.:%d", enginetest.FreePort(t)) }
 
-// behindProxy is a proxy that alone knows the way to the control plane.
-type behindProxy struct {
+// connectProxy is a proxy that alone knows the way to the control plane.
+type connectProxy struct {
 	*httptest.Server
 	target string
 
@@ -37,15 +37,15 @@ type behindProxy struct {
 	password string
 }
 
-func newProxy(t *testing.T, target string) *behindProxy {
+func newProxy(t *testing.T, target string) *connectProxy {
 	t.Helper()
-	p := &behindProxy{target: target, password: "hunter2-s3cret"}
+	p := &connectProxy{target: target, password: "hunter2-s3cret"}
 	p.Server = httptest.NewServer(http.HandlerFunc(p.serve))
 	t.Cleanup(p.Close)
 	return p
 }
 
-func (p *behindProxy) serve(w http.ResponseWriter, r *http.Request) {
+func (p *connectProxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	p.asked = append(p.asked, r.Method+" "+r.Host)
 	p.mu.Unlock()

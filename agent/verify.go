@@ -43,7 +43,7 @@ func (w *worker) verify(ctx context.Context, spec v1alpha1.RolloutSpec, started 
 
 // accepted is what the client authorised, nil where the host's owner does not ask for the client's signature.
 func (w *worker) accepted(ctx context.Context, spec v1alpha1.RolloutSpec) (*pv.Authorised, error) {
-	policy, err := w.agent.owner()
+	policy, err := w.agent.files.policy.Current()
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,8 @@ var refusals = []struct {
 func unauthorised(err error) rejection {
 	for _, r := range refusals {
 		if errors.Is(err, r.err) {
-			return rejection{reason: r.reason, message: err.Error()}
+			byOwner := errors.Is(err, hostpolicy.ErrUnusable) || strings.HasPrefix(r.reason, "Acceptance")
+			return rejection{reason: r.reason, message: err.Error(), byHost: byOwner}
 		}
 	}
 	return rejection{reason: v1alpha1.ReasonAuthorizationInvalid, message: err.Error()}

@@ -37,10 +37,10 @@ type worker struct {
 	// rollouts that the control plane offers, by uid, and those among them that were refused.
 	rollouts map[types.UID]*v1alpha1.Rollout
 	rejected map[types.UID]rejection
-	// arrived is when each was first offered.
-	arrived map[types.UID]time.Time
 	// deferred are those that the host's owner lets begin later.
 	deferred map[types.UID]deferral
+	// arrived is when each was first offered.
+	arrived map[types.UID]time.Time
 	// project is the name of the compose project whose events concern this worker.
 	project map[string]bool
 
@@ -86,7 +86,8 @@ func newWorker(a *Agent, key state.Key) *worker {
 	return &worker{
 		agent: a, key: key, log: a.log.WithValues("project", key.Project, "environment", key.Environment),
 		offered: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
-		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, arrived: map[types.UID]time.Time{}, deferred: map[types.UID]deferral{}, project: map[string]bool{},
+		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, deferred: map[types.UID]deferral{},
+		arrived: map[types.UID]time.Time{}, project: map[string]bool{},
 	}
 }
 
@@ -108,8 +109,8 @@ func (w *worker) withdraw(rollout *v1alpha1.Rollout) {
 	w.mu.Lock()
 	delete(w.rollouts, rollout.UID)
 	delete(w.rejected, rollout.UID)
-	delete(w.arrived, rollout.UID)
 	delete(w.deferred, rollout.UID)
+	delete(w.arrived, rollout.UID)
 	w.mu.Unlock()
 	poke(w.offered)
 }

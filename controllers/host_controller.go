@@ -266,6 +266,9 @@ func (r *hostReconciler) heartbeat(ctx context.Context, host *v1alpha1.Host, ns 
 	return 0, nil
 }
 
+// maxAgentInfo is the size of what an agent may say of itself: its owner's policy, and some words.
+const maxAgentInfo = hostpolicy.MaxReport + 8<<10
+
 // compare looks at what the agent says it knows.
 func (r *hostReconciler) compare(host *v1alpha1.Host) {
 	st, agent := &host.Status, host.Status.Agent
@@ -286,9 +289,6 @@ func (r *hostReconciler) compare(host *v1alpha1.Host) {
 		"was the control plane restored from an older backup? "+agent.Ahead)
 }
 
-// maxAgentInfo is the size of what an agent may say of itself: its owner's policy, and some words.
-const maxAgentInfo = hostpolicy.MaxReport + 8<<10
-
 // parseAgentInfo reads what an agent says of itself: bounded, and never a reason to fail.
 func parseAgentInfo(text string) *v1alpha1.AgentInfo {
 	var info v1alpha1.AgentInfo
@@ -298,10 +298,6 @@ func parseAgentInfo(text string) *v1alpha1.AgentInfo {
 	for _, s := range []*string{&info.AgentVersion, &info.EngineVersion, &info.EngineAPI, &info.Platform} {
 		*s = strings.ToValidUTF8((*s)[:min(len(*s), 64)], "")
 	}
-	info.Ahead = strings.ToValidUTF8(info.Ahead[:min(len(info.Ahead), 1024)], "")
-	if len(info.CertificateKey) != len("sha256:")+64 || !strings.HasPrefix(info.CertificateKey, "sha256:") {
-		info.CertificateKey = ""
-	}
 	info.PolicyProblem = strings.ToValidUTF8(info.PolicyProblem[:min(len(info.PolicyProblem), 1000)], "")
 	if info.Policy != nil {
 		effective := hostpolicy.Effective(*info.Policy)
@@ -310,6 +306,10 @@ func parseAgentInfo(text string) *v1alpha1.AgentInfo {
 		} else {
 			info.Policy = &effective
 		}
+	}
+	info.Ahead = strings.ToValidUTF8(info.Ahead[:min(len(info.Ahead), 1024)], "")
+	if len(info.CertificateKey) != len("sha256:")+64 || !strings.HasPrefix(info.CertificateKey, "sha256:") {
+		info.CertificateKey = ""
 	}
 	return &info
 }

@@ -45,16 +45,16 @@ type HostSpec struct {
 	// +kubebuilder:default="3m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5s') && duration(self) <= duration('720h')",message="a duration from 5s to 720h"
 	HeartbeatTimeout metav1.Duration `json:"heartbeatTimeout,omitzero"`
+	// Maintenance window: when anything new may be sent to it, whatever environment it is for. What runs is kept running and
+	// healed at any time. Default: always.
+	// +optional
+	Window *Window `json:"window,omitempty"`
 	// How often the agent's access was revoked; each time makes every certificate and join command from before void. Raised by
 	// `kubectl sirrat host revoke`; it never falls. Default 0.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Revocations int64 `json:"revocations,omitempty"`
-	// Maintenance window: when anything new may be sent to it, whatever environment it is for. What runs is kept running and
-	// healed at any time. Default: always.
-	// +optional
-	Window *Window `json:"window,omitempty"`
 }
 
 // HostStatus is what is known of a server.

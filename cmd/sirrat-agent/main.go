@@ -43,7 +43,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, errDiffers) && !errors.Is(err, errNotVerified) && !errors.Is(err, errRefused) { // it was printed
+		if !errors.Is(err, errDiffers) && !errors.Is(err, errRefused) && !errors.Is(err, errNotVerified) { // it was printed
 			fmt.Fprintln(os.Stderr, "Error:", err)
 		}
 		os.Exit(1)
