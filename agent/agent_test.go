@@ -237,7 +237,7 @@ func TestRefuses(t *testing.T) {
 				spec.Images[0].Image = strings.Replace(image, "@sha256:", "@sha256:0", 1)[:len(image)]
 			}
 		}},
-		{"changed compose", "differs from what was authorised: compose", func(o *order) {
+		{"changed compose", "the compose file does not have its hash", func(o *order) {
 			o.tamper = func(spec *v1alpha1.RolloutSpec) { spec.Compose += "#" }
 		}},
 		{"no authorization", "cannot be read", func(o *order) { o.tamper = func(spec *v1alpha1.RolloutSpec) { spec.Authorization = "{}" } }},

@@ -106,7 +106,7 @@ func TestAttacksOnOrders(t *testing.T) {
 	s := newServer(t)
 	first, second, stolen, client := signerOf(t, s.host.key), newSigner(t), newSigner(t), newSigner(t)
 	policy := filepath.Join(s.dir, "policy.yaml")
-	text := "version: 1\nsecondSignature:\n  environments: [production]\n  keys:\n  - |\n    " + strings.ReplaceAll(strings.TrimSpace(client.pem), "\n", "\n    ") + "\n"
+	text := "secondSignature:\n  environments: [production]\n  keys:\n  - |\n    " + strings.ReplaceAll(strings.TrimSpace(client.pem), "\n", "\n    ") + "\n"
 	if err := os.WriteFile(policy, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

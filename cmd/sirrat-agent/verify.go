@@ -51,6 +51,7 @@ Host and keys are those of this server; --keys, --host and --uid stand for them 
 			if len(args) == 1 {
 				name = args[0]
 			}
+			f.policy = s.policy
 			return f.run(cmd, s.dataDir, name)
 		},
 	}
@@ -60,7 +61,6 @@ Host and keys are those of this server; --keys, --host and --uid stand for them 
 	fl.StringVar(&f.host, "host", "", "name of the host instead of this one")
 	fl.StringVar(&f.uid, "uid", "", "uid of the host instead of this one's")
 	fl.Int64Var(&f.minimum, "minimum", 0, "lowest sequence that is accepted")
-	fl.StringVar(&f.policy, "policy", hostpolicy.DefaultFile, "file of the owner's policy, which may demand the client's signature")
 	return cmd
 }
 
