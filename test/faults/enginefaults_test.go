@@ -16,7 +16,7 @@ import (
 )
 
 // testEngineKilled kills dockerd where it hurts, with and without its live restore.
-func testEngineKilled(t *testing.T) {
+func testEngineKilled(t *testing.T, _ *engine) {
 	for name, flags := range map[string][]string{"live restore off": nil, "live restore on": {"--live-restore"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -112,7 +112,7 @@ func testEngineKilledWith(t *testing.T, flags ...string) {
 }
 
 // testEngineAbsent starts the agent before the engine, and takes the engine away for a while.
-func testEngineAbsent(t *testing.T) {
+func testEngineAbsent(t *testing.T, _ *engine) {
 	e := prepareEngine(t)
 	w := newWorld(t, e)
 	w.run()
@@ -133,8 +133,7 @@ func testEngineAbsent(t *testing.T) {
 
 // testEngineHangs puts a proxy between the agent and its engine that stops answering, while nothing and while something is
 // going on.
-func testEngineHangs(t *testing.T) {
-	e := newEngine(t)
+func testEngineHangs(t *testing.T, e *engine) {
 	w := newWorld(t, e)
 	socket := filepath.Join(e.dir, "proxy.sock")
 	listener, err := net.Listen("unix", socket)

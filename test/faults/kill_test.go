@@ -13,8 +13,7 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
-func testKills(t *testing.T) {
-	e := newEngine(t)
+func testKills(t *testing.T, e *engine) {
 	t.Run("boundaries", func(t *testing.T) {
 		t.Parallel()
 		testKillAtBoundaries(t, e)

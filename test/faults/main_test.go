@@ -71,31 +71,33 @@ func TestFaults(t *testing.T) {
 	t.Logf("FAULT_SEED=%d FAULT_KILLS=%d", seed, kills)
 	t.Cleanup(printTable)
 	built.prepare(t)
+	shared := newEngine(t)
+	// The longest first.
 	for _, group := range []struct {
 		name string
-		run  func(*testing.T)
+		run  func(*testing.T, *engine)
 	}{
-		{"kill", testKills},
+		{"partition", testPartition},
 		{"engine killed", testEngineKilled},
-		{"engine absent", testEngineAbsent},
 		{"engine hangs", testEngineHangs},
-		{"registry", testRegistry},
-		{"big image", testBigImage},
+		{"kill", testKills},
 		{"unhealthy", testUnhealthy},
+		{"state file", testStateFile},
+		{"registry", testRegistry},
 		{"conflict", testConflicts},
 		{"newer in", testNewerInEachPhase},
-		{"state file", testStateFile},
 		{"images disk full", testImagesDiskFull},
 		{"control plane away", testControlPlaneAway},
-		{"older backup", testOlderBackup},
-		{"partition", testPartition},
 		{"clock", testClock},
-		{"compose bombs", testBombs},
+		{"older backup", testOlderBackup},
 		{"rollouts gone", testAbsence},
+		{"big image", testBigImage},
+		{"compose bombs", testBombs},
+		{"engine absent", testEngineAbsent},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
-			group.run(t)
+			group.run(t, shared)
 		})
 	}
 }

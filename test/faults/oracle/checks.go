@@ -216,7 +216,7 @@ func newestOrder(orders []*Order) *Order {
 
 // rank of a phase on the way of a Rollout; those that end it have the highest.
 var rank = map[string]int{
-	"": 0, v1alpha1.RolloutPending: 0, v1alpha1.RolloutVerifying: 1, v1alpha1.RolloutPreflight: 2, v1alpha1.RolloutPulling: 3,
+	"": 0, v1alpha1.RolloutPending: 1, v1alpha1.RolloutVerifying: 1, v1alpha1.RolloutPreflight: 2, v1alpha1.RolloutPulling: 3,
 	v1alpha1.RolloutMigrating: 4, v1alpha1.RolloutStarting: 5, v1alpha1.RolloutChecking: 6, v1alpha1.RolloutRemoving: 6,
 	v1alpha1.RolloutHealthy: 9, v1alpha1.RolloutUnhealthy: 9, v1alpha1.RolloutRejected: 9, v1alpha1.RolloutFailed: 9,
 	v1alpha1.RolloutRolledBack: 9, v1alpha1.RolloutHeld: 9, v1alpha1.RolloutRemoved: 9, v1alpha1.RolloutSuperseded: 9,
@@ -273,7 +273,7 @@ func WentBack(r Record) (violations []string) {
 }
 
 func badStep(r Record, e Entry, before string, from, to int) []string {
-	if before == e.Phase || rank[before] < rank[e.Phase] {
+	if before == e.Phase || rank[before] < final && rank[before] <= rank[e.Phase] {
 		return nil
 	}
 	if rank[before] < final && r.disturbed("", from, to) || rank[before] == final && slices.Contains(follows[before], e.Phase) {
