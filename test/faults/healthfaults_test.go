@@ -179,7 +179,7 @@ func testNewerInEachPhase(t *testing.T, e *engine) {
 		image []string
 	}{
 		{v1alpha1.RolloutPending, func(_ *world, o *order) { o.secrets = []string{"never-delivered"} }, nil},
-		{v1alpha1.RolloutPulling, func(w *world, _ *order) { 
+		{v1alpha1.RolloutPulling, func(w *world, _ *order) {
 			w.hub.misbehave(hold(w.Context(), func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/slow/blobs/") }))
 		}, nil},
 		{v1alpha1.RolloutStarting, func(_ *world, o *order) {
