@@ -15,7 +15,10 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -48,6 +51,10 @@ type Options struct {
 	DockerHost string
 	// Heartbeat is the time between two renewals of the Lease. 0 means DefaultHeartbeat.
 	Heartbeat time.Duration
+	// MetricsBind is a TCP address for GET /metrics. Empty means none.
+	MetricsBind string
+	// AllowLogs says that people may read log lines through the control plane.
+	AllowLogs bool
 	// Version of the agent, as reported.
 	Version string
 	Log     logr.Logger
@@ -66,6 +73,8 @@ type Agent struct {
 	engine     *compose.Engine
 	store      *state.Store
 	reporter   *reporter
+	monitor    *monitor
+	desk       *logsDesk
 
 	mu      sync.Mutex
 	keys    []envelope.PublicKey
@@ -94,11 +103,23 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer a.engine.Close()
+	if o.MetricsBind != "" {
+		listener, err := net.Listen("tcp", o.MetricsBind)
+		if err != nil {
+			return fmt.Errorf("--metrics-bind: %w", err)
+		}
+		var served sync.WaitGroup
+		defer served.Wait()
+		metrics, cancel := context.WithCancel(ctx)
+		defer cancel()
+		served.Go(func() { a.serveMetrics(metrics, listener) })
+	}
 	return a.run(ctx)
 }
 
 func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	a := &Agent{options: o, log: o.Log, identity: identity, workers: map[state.Key]*worker{}, beat: make(chan struct{}, 1)}
+	a.monitor = newMonitor(o.Version, os.Getpid(), time.Now())
 	var err error
 	if a.keys, err = identity.PinnedKeys(); err != nil {
 		return nil, err
@@ -122,6 +143,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 		return nil, err
 	}
 	a.reporter = newReporter(identity.Host, a.client, a.log)
+	a.desk = newLogsDesk(a)
 	return a, nil
 }
 
@@ -140,6 +162,8 @@ func (a *Agent) run(ctx context.Context) error {
 	for _, key := range known {
 		a.worker(key)
 	}
+	wg.Go(func() { a.answerCommands(ctx) })
+	wg.Go(func() { a.desk.run(ctx) })
 	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.followEngine(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
@@ -182,16 +206,18 @@ func (a *Agent) ownerOf(project string, w *worker) (owner state.Key, taken bool)
 
 func (a *Agent) offer(rollout *v1alpha1.Rollout) {
 	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).offer(rollout)
+	a.desk.offer(rollout)
 }
 
 func (a *Agent) withdraw(rollout *v1alpha1.Rollout) {
 	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).withdraw(rollout)
 	a.reporter.forget(rollout.UID)
+	a.desk.forget(rollout.UID)
 }
 
 // followEngine wakes the workers whose containers changed.
 func (a *Agent) followEngine(ctx context.Context) {
-	a.engine.Events(ctx, v1alpha1.LabelProject, func(event compose.Event) {
+	a.engine.Events(ctx, compose.ProjectLabel, func(event compose.Event) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, w := range a.workers {
@@ -200,9 +226,13 @@ func (a *Agent) followEngine(ctx context.Context) {
 			}
 		}
 		if event.Project == "" {
+			a.monitor.engine(nil)
 			a.beatNow() // the engine is there (again), perhaps in another version
 		}
-	}, func(err error) { a.log.Info("engine does not answer", "error", err.Error()) })
+	}, func(err error) {
+		a.monitor.engine(err)
+		a.log.Info("engine does not answer", "error", err.Error())
+	})
 }
 
 // pinnedKeys are the keys that may sign authorizations.
@@ -275,11 +305,15 @@ func (a *Agent) heartbeats(ctx context.Context) {
 			if engine, err := a.engine.Info(ctx); err == nil {
 				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform
 				info.CPUs, info.MemoryBytes = int32(engine.CPUs), engine.MemoryBytes
+				a.monitor.engineInfo(engine)
 				fresh = true
 			}
 		}
 		wait := a.options.Heartbeat - time.Duration(rand.Float64()*jitter*float64(a.options.Heartbeat))
 		err := a.client.Heartbeat(ctx, a.identity.Host, v1alpha1.AgentUser(a.identity.Host, a.identity.HostUID), a.options.Heartbeat, info, time.Now())
+		if ctx.Err() == nil {
+			a.monitor.heartbeat(err)
+		}
 		if err != nil && ctx.Err() == nil {
 			a.log.Info("heartbeat failed", "error", err.Error())
 			wait = min(wait, 10*time.Second)

@@ -74,7 +74,8 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 	retire(w.disk, d.Spec.ProjectUID)
 	w.disk.Highest = max(w.disk.Highest, d.Spec.Sequence)
 	d.Begin(v1alpha1.RolloutPreflight, time.Now())
-	w.disk.Attempt = &state.Attempt{Deployment: d, Phase: v1alpha1.RolloutPreflight}
+	touched := w.disk.Attempt != nil && w.disk.Attempt.Touched
+	w.disk.Attempt = &state.Attempt{Deployment: d, Phase: v1alpha1.RolloutPreflight, Touched: touched}
 	w.follow(d.Spec.ComposeProject)
 	if w.save() != nil {
 		return time.Now().Add(retryAfter)
@@ -204,6 +205,9 @@ func (w *worker) restored(ctx context.Context, target *resolved) error {
 	if attempt.Phase != v1alpha1.RolloutChecking {
 		return nil
 	}
+	if err := w.identify(ctx, target); err != nil {
+		return err
+	}
 	containers, err := w.agent.engine.Containers(ctx, target.project.Name)
 	if err != nil {
 		return err
@@ -242,14 +246,10 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		sleep(calm, stopGrace)
 		cancel()
 	})()
-	limited, cancelTimeout := context.WithTimeout(calm, timeoutOf(w.disk.Attempt.Spec))
-	defer cancelTimeout()
-	err := w.agent.engine.Up(limited, target.project, target.labels, services...)
-	switch {
-	case err == nil, ctx.Err() != nil, errors.Is(err, compose.ErrUnreachable):
+	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+	var f *failed
+	if err == nil || ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) || errors.Is(err, errInterrupted) || errors.As(err, &f) {
 		return err
-	case limited.Err() != nil:
-		err = fmt.Errorf("not up within %s: a service that others depend on did not become healthy", timeoutOf(w.disk.Attempt.Spec))
 	}
 	if containers, lookErr := w.agent.engine.Containers(ctx, target.project.Name); lookErr == nil {
 		verdict := health.Judge(target.services, containers, nil, nil, time.Now())

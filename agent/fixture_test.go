@@ -158,9 +158,14 @@ func (h *host) join() {
 // run runs the agent in this process until the returned function is called.
 func (h *host) run() (stop func()) {
 	h.Helper()
+	return h.runWith(h.options())
+}
+
+func (h *host) runWith(o agent.Options) (stop func()) {
+	h.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- agent.Run(ctx, h.options()) }()
+	go func() { done <- agent.Run(ctx, o) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		select {

@@ -56,6 +56,7 @@ func (w *worker) pullOne(ctx context.Context, target *resolved, image string, cr
 		err := w.agent.engine.Pull(ctx, image, credentials, func(percent int) {
 			w.say(uid, fmt.Sprintf("pulling %s: %d%%", name, percent))
 		})
+		w.agent.monitor.pulled(err)
 		final := errors.Is(err, compose.ErrNotFound) || errors.Is(err, compose.ErrDenied) || errors.Is(err, compose.ErrUnreachable)
 		if err == nil || final || try == pullTries || ctx.Err() != nil {
 			return err

@@ -20,8 +20,10 @@ import (
 
 // resolved is a deployment's compose file with values put in, admitted, and every image pinned.
 type resolved struct {
-	uid      string
-	project  *types.Project
+	uid     string
+	project *types.Project
+	// written are the images as the compose file names them, by service.
+	written  map[string]string
 	services []health.Service
 	checks   []v1alpha1.HealthCheck
 	// labels are put on every container. They stay the same from one release to the next.
@@ -49,7 +51,7 @@ func resolve(ctx context.Context, d state.Deployment) (*resolved, error) {
 	for _, image := range d.Spec.Images {
 		pins[image.Service] = image.Image
 	}
-	r := &resolved{uid: d.UID, project: project, labels: map[string]string{
+	r := &resolved{uid: d.UID, project: project, written: composefile.Images(project), labels: map[string]string{
 		v1alpha1.LabelProject: d.Spec.Project, v1alpha1.LabelEnvironment: d.Spec.Environment,
 	}}
 	for _, name := range slices.Sorted(maps.Keys(project.Services)) {

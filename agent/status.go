@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -24,6 +25,8 @@ type Status struct {
 	Host   string `json:"host,omitempty"`
 	// CertificateUntil is the end of the certificate.
 	CertificateUntil *time.Time `json:"certificateUntil,omitempty"`
+	// Live is what the running agent says of itself; nil when none runs, and where only the disk was read.
+	Live *Vitals `json:"live,omitempty"`
 	// Environments in the order of their names.
 	Environments []EnvironmentStatus `json:"environments"`
 }
@@ -42,6 +45,12 @@ type EnvironmentStatus struct {
 	// Serving is the release that serves, where that is another one.
 	Serving string `json:"serving,omitempty"`
 	Message string `json:"message,omitempty"`
+	// Healthy says that what must run was healthy when it was last looked at.
+	Healthy bool `json:"healthy"`
+	// Images that must run, by service.
+	Images map[string]string `json:"images,omitempty"`
+	// Doing is what the running agent does there at the moment.
+	Doing string `json:"doing,omitempty"`
 }
 
 // ReadStatus reads what the agent of a data folder knows.
@@ -76,6 +85,22 @@ func ReadStatus(dataDir string) (*Status, error) {
 	return s, nil
 }
 
+// ReadLiveStatus is ReadStatus with what the running agent adds.
+func ReadLiveStatus(ctx context.Context, dataDir string) (*Status, error) {
+	s, err := ReadStatus(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	if s.Live, err = ReadVitals(ctx, dataDir); err != nil || s.Live == nil {
+		return s, err
+	}
+	for i := range s.Environments {
+		e := &s.Environments[i]
+		e.Doing = s.Live.Doing[e.Project+"/"+e.Environment]
+	}
+	return s, nil
+}
+
 func environmentStatus(store *state.Store, key state.Key) EnvironmentStatus {
 	row := EnvironmentStatus{Project: key.Project, Environment: key.Environment}
 	e, err := store.Load(key)
@@ -86,9 +111,13 @@ func environmentStatus(store *state.Store, key state.Key) EnvironmentStatus {
 	if current := e.Current; current != nil {
 		row.Phase, row.Message = v1alpha1.RolloutUnhealthy, ""
 		if !current.HealthySince.IsZero() {
-			row.Phase, row.Since = v1alpha1.RolloutHealthy, &current.HealthySince
+			row.Phase, row.Since, row.Healthy = v1alpha1.RolloutHealthy, &current.HealthySince, true
 		}
 		row.of(current.Spec)
+		row.Images = make(map[string]string, len(current.Spec.Images))
+		for _, image := range current.Spec.Images {
+			row.Images[image.Service] = image.Image
+		}
 	}
 	if n := len(e.Failed); n > 0 && e.Failed[n-1].Sequence == e.Highest {
 		last := e.Failed[n-1]

@@ -15,6 +15,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/agent/compose"
 	"gitlab.com/dynors/sirrat/agent/health"
+	"gitlab.com/dynors/sirrat/agent/history"
 	"gitlab.com/dynors/sirrat/agent/plan"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
@@ -50,6 +51,10 @@ type worker struct {
 	base    health.Baseline
 	healing plan.Healing
 	trouble time.Time
+	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
+	drift string
+	// recorder writes the history.
+	recorder *history.Recorder
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -153,6 +158,7 @@ func (w *worker) load() {
 	if w.disk.Attempt != nil {
 		w.follow(w.disk.Attempt.Spec.ComposeProject)
 	}
+	w.record() // what a crash came before
 }
 
 // step decides and acts once, and returns when to do so again without an event; zero for never.
@@ -179,6 +185,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 		}
 	}
 	decision := plan.Next(in)
+	if decision.Action == plan.Heal && w.disk.Current.Spec.Strategy.Drift == v1alpha1.DriftReport {
+		decision = plan.Decision{Action: plan.Rest, Reason: "down, and drift is only reported"}
+	}
 	w.log.V(1).Info("next", "action", decision.Action.String(), "reason", decision.Reason)
 	var again time.Time
 	switch decision.Action {
@@ -276,6 +285,9 @@ func (w *worker) save() error {
 		w.log.Info("state can be saved again")
 	}
 	w.unsaved = err
+	if err == nil {
+		w.record()
+	}
 	return err
 }
 

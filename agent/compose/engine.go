@@ -4,8 +4,8 @@
 // observes containers and follows the engine's events. It is the only package that imports the Compose SDK, Docker's
 // command line and Docker's client; whatever surprises they hold is dealt with here.
 //
-// It decides nothing: the agent tells it what to do and judges what it reports. It may import agent/health for the
-// observed state, compose-go for the model, and nothing else of this module.
+// It decides nothing: the agent tells it what to do and judges what it reports. It may import agent/health and
+// agent/converge for the observed state, compose-go for the model, and nothing else of this module.
 package compose
 
 import (
@@ -139,7 +139,9 @@ func (e *Engine) list(ctx context.Context, project string) ([]container.Summary,
 }
 
 func observed(c container.InspectResponse) health.Container {
-	o := health.Container{ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Check: health.CheckNone, Restarts: c.RestartCount}
+	o := health.Container{
+		ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), ImageID: c.Image, Check: health.CheckNone, Restarts: c.RestartCount,
+	}
 	if c.Config != nil {
 		o.Service, o.Image = c.Config.Labels[api.ServiceLabel], c.Config.Image
 	}

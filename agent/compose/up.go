@@ -35,23 +35,7 @@ func (e *Engine) Up(ctx context.Context, project *types.Project, labels map[stri
 	if err := e.adoptInterrupted(ctx, project.Name); err != nil {
 		return err
 	}
-	for name, service := range project.Services {
-		service.PullPolicy = types.PullPolicyNever
-		service.Build = nil
-		service.CustomLabels = types.Labels{
-			api.ProjectLabel: project.Name, api.ServiceLabel: name, api.VersionLabel: api.ComposeVersion,
-			api.WorkingDirLabel: project.WorkingDir, api.ConfigFilesLabel: "", api.OneoffLabel: "False",
-		}
-		service.Labels = maps.Clone(service.Labels)
-		if service.Labels == nil {
-			service.Labels = types.Labels{}
-		}
-		maps.Copy(service.Labels, labels)
-		if hash := contentHash(project, service); hash != "" {
-			service.Labels[ContentLabel] = hash
-		}
-		project.Services[name] = service
-	}
+	prepare(project, labels)
 	partial := len(services) > 0
 	if partial {
 		var err error
@@ -73,6 +57,27 @@ func (e *Engine) Up(ctx context.Context, project *types.Project, labels map[stri
 		return e.explain("compose up", err)
 	}
 	return nil
+}
+
+// prepare gives every service what its containers carry beyond the compose file; all of it is in the service's hash.
+func prepare(project *types.Project, labels map[string]string) {
+	for name, service := range project.Services {
+		service.PullPolicy = types.PullPolicyNever
+		service.Build = nil
+		service.CustomLabels = types.Labels{
+			api.ProjectLabel: project.Name, api.ServiceLabel: name, api.VersionLabel: api.ComposeVersion,
+			api.WorkingDirLabel: project.WorkingDir, api.ConfigFilesLabel: "", api.OneoffLabel: "False",
+		}
+		service.Labels = maps.Clone(service.Labels)
+		if service.Labels == nil {
+			service.Labels = types.Labels{}
+		}
+		maps.Copy(service.Labels, labels)
+		if hash := contentHash(project, service); hash != "" {
+			service.Labels[ContentLabel] = hash
+		}
+		project.Services[name] = service
+	}
 }
 
 // decline answers the SDK's only question, whether to recreate a volume, with no, and stops before anything is touched.

@@ -63,6 +63,8 @@ type Deployment struct {
 	HealthySince time.Time `json:"healthySince,omitzero"`
 	// Timings say when each phase began.
 	Timings []v1alpha1.PhaseTiming `json:"timings,omitempty"`
+	// Manner says in words how its services took the place of those before.
+	Manner string `json:"manner,omitempty"`
 }
 
 // Begin notes the beginning of a phase. A phase that began before, until the agent was restarted, keeps its first time.
@@ -85,6 +87,8 @@ type Attempt struct {
 	Jobs []string `json:"jobs,omitempty"`
 	// Before is what was observed before anything was touched; nil until then.
 	Before *health.Baseline `json:"before,omitempty"`
+	// Touched says that something of what served before was touched, so that only going back makes it serve again.
+	Touched bool `json:"touched,omitempty"`
 	// Failure is set once it failed: from then on the way leads back.
 	Failure *Failure `json:"failure,omitempty"`
 }

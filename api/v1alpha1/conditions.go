@@ -26,6 +26,8 @@ const (
 	ConditionHeld = "Held"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
+	// ConditionDrifted is True on a Rollout that runs while the containers differ from it in a way that is only reported.
+	ConditionDrifted = "Drifted"
 )
 
 // Reasons of conditions.
@@ -81,6 +83,8 @@ const (
 
 	// Rollouts, written by agents
 	ReasonPending              = "Pending"
+	ReasonDrifted              = "Drifted"    // somebody changed or added containers
+	ReasonAsDeployed           = "AsDeployed" // nobody did
 	ReasonHealthy              = "Healthy"
 	ReasonUnhealthy            = "Unhealthy"
 	ReasonAuthorizationInvalid = "AuthorizationInvalid"

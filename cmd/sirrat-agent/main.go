@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -40,7 +41,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "Error:", err)
+		if !errors.Is(err, errDiffers) { // it was printed
+			fmt.Fprintln(os.Stderr, "Error:", err)
+		}
 		os.Exit(1)
 	}
 }
@@ -64,7 +67,7 @@ running what runs, with or without the control plane. The server needs no open p
 	}
 	root.PersistentFlags().StringVar(&s.dataDir, "data-dir", "/var/lib/sirrat-agent", "folder of the agent's identity and state")
 	root.PersistentFlags().StringVar(&s.dockerHost, "docker-host", "", "address of the Docker engine (default $DOCKER_HOST, or else the default socket)")
-	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), &cobra.Command{
+	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), logsCommand(s), diffCommand(s), historyCommand(s), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Version) },
 	})
@@ -99,6 +102,7 @@ again does nothing.`,
 
 func runCommand(s *settings) *cobra.Command {
 	var heartbeat time.Duration
+	var metrics string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the agent until it is told to stop; containers stay as they are",
@@ -112,11 +116,12 @@ func runCommand(s *settings) *cobra.Command {
 			}
 			klog.SetLogger(log.WithName("client").V(1))
 			return agent.Run(cmd.Context(), agent.Options{
-				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, Version: version.Version, Log: log,
+				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Version: version.Version, Log: log,
 			})
 		},
 	}
 	cmd.Flags().DurationVar(&heartbeat, "heartbeat", agent.DefaultHeartbeat, "time between two signs of life")
+	cmd.Flags().StringVar(&metrics, "metrics-bind", "", "address for metrics in the Prometheus text format, GET /metrics. Example: 127.0.0.1:9465 (default none)")
 	cmd.Flags().StringVar(&s.logLevel, "log-level", "info", "debug, info or error")
 	return cmd
 }

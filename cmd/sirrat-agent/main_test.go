@@ -34,11 +34,18 @@ func TestCommands(t *testing.T) {
 		"status before join": {[]string{"status", "--data-dir", dir}, "has not joined", false},
 		"status as JSON":     {[]string{"status", "--data-dir", dir, "-o", "json"}, `"environments": []`, false},
 		"status as YAML":     {[]string{"status", "--data-dir", dir, "-o", "yaml"}, "environments: []", false},
-		"status as what":     {[]string{"status", "--data-dir", dir, "-o", "xml"}, "use json or yaml", true},
+		"status as what":     {[]string{"status", "--data-dir", dir, "-o", "xml"}, "use table, wide, json, yaml", true},
 		"run before join":    {[]string{"run", "--data-dir", dir}, "has not joined", true},
 		"log level":          {[]string{"run", "--data-dir", dir, "--log-level", "loud"}, "use debug, info or error", true},
 		"join without token": {[]string{"join", "https://sirrat.example", "--data-dir", dir}, "token", true},
 		"join without hash":  {[]string{"join", "https://sirrat.example", "--data-dir", dir, "--token", "abcdef.0123456789abcdef"}, "--ca-hash", true},
+		"diff of nothing":    {[]string{"diff", "--data-dir", dir}, "What runs is what must run", false},
+		"diff of what":       {[]string{"diff", "shop", "--data-dir", dir}, "give PROJECT/ENVIRONMENT", true},
+		"diff of unknown":    {[]string{"diff", "shop/dev", "--data-dir", dir}, "nothing of shop/dev was ever deployed here", true},
+		"history of nothing": {[]string{"history", "--data-dir", dir}, "Nothing is recorded", false},
+		"history as JSON":    {[]string{"history", "--data-dir", dir, "-o", "json"}, "[]", false},
+		"logs of unknown":    {[]string{"logs", "shop/dev", "--data-dir", dir}, "nothing of shop/dev was ever deployed here", true},
+		"logs since when":    {[]string{"logs", "shop/dev", "--since", "tea", "--data-dir", dir}, "give a duration", true},
 		"unknown":            {[]string{"leave"}, "unknown command", true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,14 +66,15 @@ func TestCommands(t *testing.T) {
 func TestTable(t *testing.T) {
 	since := time.Now().Add(-3 * time.Hour)
 	var out bytes.Buffer
-	err := printStatus(&out, "", &agent.Status{Server: "https://sirrat.example:6443", Host: "vps-1", Environments: []agent.EnvironmentStatus{
+	err := printStatus(&out, "table", &agent.Status{Server: "https://sirrat.example:6443", Host: "vps-1", Environments: []agent.EnvironmentStatus{
 		{Project: "shop", Environment: "dev", Release: "a1b2c3d", Version: "v1.0.0", Sequence: 7, Phase: "Healthy", Since: &since},
 		{Project: "shop", Environment: "test", Release: "b2c3d4e", Sequence: 3, Phase: "RolledBack", Since: &since, Serving: "a1b2c3d", Message: "web: exited 1"},
-	}})
+	}}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `Host vps-1 of https://sirrat.example:6443
+Agent: does not run; this is what its disk says
 
 PROJECT   ENVIRONMENT   RELEASE            SEQUENCE   PHASE        SINCE   SERVING   MESSAGE
 shop      dev           a1b2c3d (v1.0.0)   7          Healthy      3h      -         -
