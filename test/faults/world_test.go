@@ -94,6 +94,8 @@ type order struct {
 	secrets  []string
 	checks   []v1alpha1.HealthCheck
 	timeout  time.Duration
+	// startFirst keeps the old containers until the new ones are healthy.
+	startFirst bool
 	// sequence, project uid and time of the authorization, where they are not the next, the project's and now.
 	sequence   int64
 	projectUID string
@@ -115,6 +117,25 @@ services:
     ports: ["127.0.0.1:${PORT}:8080"]
     healthcheck: {test: [CMD, /app, health], interval: 250ms, retries: 4, start_period: 500ms}
 `
+
+// twins is a compose file with two containers without a port, which can be started beside old ones.
+const twins = `
+services:
+  web:
+    image: app
+    restart: unless-stopped
+    stop_grace_period: 2s
+    scale: 2
+    healthcheck: {test: [CMD, /app, health], interval: 250ms, retries: 4, start_period: 500ms}
+`
+
+// twins makes an order of two containers that start before the old ones stop.
+func (w *world) twins(image string, ends ...string) order {
+	return order{
+		compose: twins, images: map[string]string{"web": image}, replicas: map[string]int{"web": 2}, timeout: time.Minute, ends: ends,
+		startFirst: true,
+	}
+}
 
 // ends of a Rollout that is to succeed, or to fail, when a newer one may come before.
 var (
@@ -164,6 +185,9 @@ func (w *world) create(o order) (name string, err error) {
 			Strategy: "Recreate", MaxUnavailable: 1, AutoRollback: ptr.To(true), Timeout: metav1.Duration{Duration: o.timeout},
 		},
 	}
+	if o.startFirst {
+		spec.Strategy.Strategy, spec.Strategy.Drain = v1alpha1.StrategyStartFirst, metav1.Duration{Duration: 200 * time.Millisecond}
+	}
 	for _, service := range slices.Sorted(maps.Keys(o.images)) {
 		spec.Images = append(spec.Images, v1alpha1.ServiceImage{Service: service, Image: o.images[service]})
 	}
@@ -187,7 +211,7 @@ func (w *world) create(o order) (name string, err error) {
 	_, err = w.objects().Create(w.Context(), &unstructured.Unstructured{Object: object}, metav1.CreateOptions{})
 	if err == nil {
 		w.log.Add(oracle.Entry{At: at, Kind: oracle.Authorised, Order: &oracle.Order{
-			Rollout: rollout.Name, Sequence: o.sequence, Images: o.images, Replicas: o.replicas, Void: o.void, Ends: o.ends,
+			Rollout: rollout.Name, Sequence: o.sequence, Images: o.images, Replicas: o.replicas, StartFirst: o.startFirst, Void: o.void, Ends: o.ends,
 		}})
 	}
 	return rollout.Name, err
