@@ -55,6 +55,8 @@ type Options struct {
 	MetricsBind string
 	// AllowLogs says that people may read log lines through the control plane.
 	AllowLogs bool
+	// PullStall is how long nothing may move in a pull before it is begun anew. 0 means compose.StallAfter.
+	PullStall time.Duration
 	// Version of the agent, as reported.
 	Version string
 	Log     logr.Logger
@@ -80,6 +82,8 @@ type Agent struct {
 	keys    []envelope.PublicKey
 	workers map[state.Key]*worker
 	start   func(*worker)
+	// info is what the engine said of itself when it was last asked; nil once it may be another one.
+	info *compose.Info
 	// beat asks for a heartbeat before its time.
 	beat chan struct{}
 }
@@ -227,12 +231,31 @@ func (a *Agent) followEngine(ctx context.Context) {
 		}
 		if event.Project == "" {
 			a.monitor.engine(nil)
+			a.info = nil
 			a.beatNow() // the engine is there (again), perhaps in another version
 		}
 	}, func(err error) {
 		a.monitor.engine(err)
 		a.log.Info("engine does not answer", "error", err.Error())
 	})
+}
+
+// engineInfo is what the engine says of itself, asked once for as long as it stays.
+func (a *Agent) engineInfo(ctx context.Context) (compose.Info, error) {
+	a.mu.Lock()
+	known := a.info
+	a.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	info, err := a.engine.Info(ctx)
+	if err != nil {
+		return compose.Info{}, err
+	}
+	a.mu.Lock()
+	a.info = &info
+	a.mu.Unlock()
+	return info, nil
 }
 
 // pinnedKeys are the keys that may sign authorizations.
@@ -302,7 +325,7 @@ func (a *Agent) heartbeats(ctx context.Context) {
 	fresh := false
 	for ctx.Err() == nil {
 		if !fresh {
-			if engine, err := a.engine.Info(ctx); err == nil {
+			if engine, err := a.engineInfo(ctx); err == nil {
 				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform
 				info.CPUs, info.MemoryBytes = int32(engine.CPUs), engine.MemoryBytes
 				a.monitor.engineInfo(engine)

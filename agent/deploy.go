@@ -22,9 +22,6 @@ const (
 	defaultTimeout = 5 * time.Minute
 	// secretRetry is the wait for a Secret that was not delivered yet.
 	secretRetry = 2 * time.Second
-	// pullTries of one image, with a wait of pullRetry, doubled each time, in between.
-	pullTries = 4
-	pullRetry = time.Second
 	// stopGrace is how long containers that are being replaced may take to come up when the agent itself is told to stop.
 	stopGrace = 30 * time.Second
 )
@@ -227,8 +224,12 @@ func (w *worker) before() health.Baseline {
 	return nil
 }
 
-// start replaces what runs.
+// start replaces what runs. Where an irreversible release has no jobs, it is the application itself that changes its data
+// when it starts.
 func (w *worker) start(ctx context.Context, target *resolved) error {
+	if err := w.passNoReturn(); err != nil {
+		return err
+	}
 	return w.up(ctx, target, nil)
 }
 
@@ -236,6 +237,11 @@ func (w *worker) start(ctx context.Context, target *resolved) error {
 func (w *worker) check(ctx context.Context, target *resolved) error {
 	_, err := w.await(ctx, target, w.disk.Attempt.Deployment, w.before(), true)
 	return err
+}
+
+func (w *worker) newer(ctx context.Context) bool {
+	_, offer := w.best(ctx)
+	return offer == plan.New
 }
 
 // up converges the containers. It is not interrupted half-way by the end of the agent, unless it takes long.
@@ -273,6 +279,7 @@ func (w *worker) commit(target *resolved) error {
 	d.Completed = verdict.Completed()
 	d.HealthySince = now
 	d.Begin(v1alpha1.RolloutHealthy, now)
+	leaveBehind(w.disk, d)
 	w.disk.Current, w.disk.LastGood, w.disk.Attempt, w.disk.NoWayBack = &d, &d, nil, ""
 	if err := w.save(); err != nil {
 		return err

@@ -49,7 +49,9 @@ func (w *worker) recordFailure(ctx context.Context, f *failed) {
 		w.end(failure)
 		return
 	}
-	if verdict := w.live.verdict; verdict != nil {
+	if len(w.live.words) > 0 {
+		failure.Logs = w.live.words
+	} else if verdict := w.live.verdict; verdict != nil {
 		failure.Services = serviceStates(*verdict)
 		failure.Logs = w.lastWords(ctx, *verdict)
 	}

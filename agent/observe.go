@@ -125,7 +125,7 @@ func (w *worker) heal(ctx context.Context, verdict health.Verdict) time.Time {
 func (w *worker) await(ctx context.Context, target *resolved, d state.Deployment, base health.Baseline, attempt bool) (health.Verdict, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	checks := startChecks(ctx, target.checks)
+	checks := startChecks(ctx, target.checks, w.execIn(target.project.Name))
 	deadline := time.Now().Add(timeoutOf(d.Spec))
 	wasHealthy := false
 	for {

@@ -28,6 +28,8 @@ type resolved struct {
 	checks   []v1alpha1.HealthCheck
 	// labels are put on every container. They stay the same from one release to the next.
 	labels map[string]string
+	// jobs run once, before anything is replaced; they are no part of project and services.
+	jobs jobs
 }
 
 // resolve reads and admits a deployment's compose file.
@@ -73,7 +75,7 @@ func resolve(ctx context.Context, d state.Deployment) (*resolved, error) {
 		}
 		r.checks = append(r.checks, check)
 	}
-	return r, nil
+	return r, r.takeOutJobs()
 }
 
 // wanted is what a service must look like.
@@ -105,6 +107,16 @@ func interpolated(check v1alpha1.HealthCheck, values map[string]string) (v1alpha
 		}
 		check.TCP = &tcp
 	}
+	if check.Exec != nil {
+		exec := *check.Exec
+		exec.Command = slices.Clone(exec.Command)
+		for i := range exec.Command {
+			if exec.Command[i], err = composefile.Interpolate(exec.Command[i], values); err != nil {
+				return check, fmt.Errorf("exec.command[%d]: %w", i, err)
+			}
+		}
+		check.Exec = &exec
+	}
 	return check, nil
 }
 
@@ -113,6 +125,9 @@ func (r *resolved) images() []string {
 	var list []string
 	for _, service := range r.services {
 		list = append(list, service.Image)
+	}
+	for _, image := range r.jobImages() {
+		list = append(list, image)
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
@@ -126,6 +141,12 @@ func (r *resolved) servicesOf(image string) string {
 			names = append(names, service.Name)
 		}
 	}
+	for job, used := range r.jobImages() {
+		if used == image {
+			names = append(names, job)
+		}
+	}
+	slices.Sort(names)
 	return strings.Join(names, ", ")
 }
 

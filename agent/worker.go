@@ -55,6 +55,8 @@ type worker struct {
 	drift string
 	// recorder writes the history.
 	recorder *history.Recorder
+	// pruneAt is when removing old images is tried again.
+	pruneAt time.Time
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -63,6 +65,8 @@ type live struct {
 	uid     string
 	message string
 	verdict *health.Verdict
+	// words are the last ones of a job that failed.
+	words []string
 }
 
 // rejection is why a Rollout was refused.

@@ -85,6 +85,8 @@ type Attempt struct {
 	Phase string `json:"phase"`
 	// Jobs are the pre-deploy jobs that ended well; none of them runs again for this rollout.
 	Jobs []string `json:"jobs,omitempty"`
+	// JobBegun is the job that was started last and whose end is not noted yet.
+	JobBegun string `json:"jobBegun,omitempty"`
 	// Before is what was observed before anything was touched; nil until then.
 	Before *health.Baseline `json:"before,omitempty"`
 	// Touched says that something of what served before was touched, so that only going back makes it serve again.
