@@ -61,10 +61,32 @@ func newWorld(t testing.TB, e *engine) *world {
 		}
 	})
 	w.host = newHost(t)
+	t.Cleanup(w.remove) // healthchecks of what is left would cost other tests their time, and networks their subnets
 	w.gate, w.server = w.gateway(e.net)
 	w.enrolled(w.data, w.server, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
 	w.watcher = w.watch()
 	return w
+}
+
+// remove takes down what the agent, which has ended, left on the engine.
+func (w *world) remove() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	mine := client.Filters{}.Add("label", projectLabel+"="+w.project)
+	containers, err := w.engine.client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: mine})
+	if err != nil {
+		return // the engine's own end takes all
+	}
+	for _, c := range containers.Items {
+		_, _ = w.engine.client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	}
+	networks, err := w.engine.client.NetworkList(ctx, client.NetworkListOptions{Filters: mine})
+	if err != nil {
+		return
+	}
+	for _, n := range networks.Items {
+		_, _ = w.engine.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
+	}
 }
 
 // run starts the agent.
