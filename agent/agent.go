@@ -170,6 +170,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.desk.run(ctx) })
 	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.followEngine(ctx) })
+	wg.Go(func() { a.followSuspensions(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
 	wg.Go(func() { a.renewals(ctx) })
 	wg.Go(func() { a.pinKeys(ctx) })

@@ -24,6 +24,12 @@ const (
 	ConditionDebt = "Debt"
 	// ConditionHeld is True on an Environment where nothing opens by itself since a release failed there.
 	ConditionHeld = "Held"
+	// ConditionSuspended is True on an Environment, and on a Rollout, of which nothing is touched for the time being; the
+	// message says by whose word.
+	ConditionSuspended = "Suspended"
+	// ConditionDecommissioned is True on an Environment that was taken down on every host, False with a reason while it is.
+	// Absent where nobody asked for it.
+	ConditionDecommissioned = "Decommissioned"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
 	// ConditionDrifted is True on a Rollout that runs while the containers differ from it in a way that is only reported.
@@ -81,6 +87,12 @@ const (
 	ReasonNoMatchingHost = "NoMatchingHost" // Environment: no Host carries the labels and may run the project
 	ReasonExternal       = "External"       // Environment: deployed by a pipeline, no agent
 
+	// Environments
+	ReasonSuspended      = "Suspended"      // nothing is touched until it is unsuspended
+	ReasonNotSuspended   = "NotSuspended"   // it may be touched
+	ReasonRemoving       = "Removing"       // orders to take it down are being carried out
+	ReasonDecommissioned = "Decommissioned" // taken down everywhere
+
 	// Rollouts, written by agents
 	ReasonPending              = "Pending"
 	ReasonDrifted              = "Drifted"    // somebody changed or added containers
@@ -91,6 +103,7 @@ const (
 	ReasonPullFailed           = "PullFailed"
 	ReasonStartFailed          = "StartFailed"
 	ReasonRollbackFailed       = "RollbackFailed"
+	ReasonRemoved              = "Removed"
 	ReasonHeld                 = "Held" // failed past the point of no return: a person decides
 	// Preflight: nothing was touched.
 	ReasonDiskFull          = "DiskFull"          // too little room for the images, or for the agent's own state
