@@ -23,7 +23,7 @@ import (
 )
 
 // deadline of everything that a test waits for.
-const deadline = 2 * time.Minute
+const deadline = 3 * time.Minute
 
 var (
 	// seed of all that is random.
