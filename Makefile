@@ -37,6 +37,16 @@ build: ## Build bin/sirrat, bin/sirrat-agent and bin/kubectl-sirrat, static.
 	@echo "build $(addprefix bin/,$(PROGRAMS)) $(VERSION)"
 	@$(GO) build -ldflags "$(LDFLAGS)" -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
 
+# Of make image: folder for tar files, and repository to push to (its last part is the program's name).
+IMAGE_ARCH ?= amd64,arm64
+IMAGE_PUSH ?=
+
+.PHONY: image
+image: ## Build images of sirrat and sirrat-agent as bin/*.tar, without an engine; IMAGE_PUSH=registry.example/dynors pushes.
+	@for program in sirrat sirrat-agent; do \
+	  $(GO) run ./hack/image -program $$program -tag "$(VERSION)" -arch $(IMAGE_ARCH) -ldflags "$(LDFLAGS)" -out bin \
+	    $(if $(IMAGE_PUSH),-push $(IMAGE_PUSH)/$$program); done
+
 .PHONY: demo
 demo: build ## Play the whole bridge on a real engine and registry, with no input. KEEP=1 leaves it running.
 	@$(GO) build -o bin/demo ./hack/demo
@@ -65,6 +75,7 @@ bench: ## Run the benchmarks of docs/architecture.md and print their figures; so
 	  $(GO) test -run '^$$' -bench Results -benchtime 2000x ./internal/ingest; \
 	  $(GO) test -run '^$$' -bench ApprovalToAgent -benchtime 40x ./controllers; \
 	  $(GO) test -run '^$$' -bench Deploy -benchtime 8x ./agent; \
+	  $(GO) test -run '^$$' -bench Downtime -benchtime 1x -timeout 60m ./agent; \
 	  $(GO) test -run '^$$' -bench Append -benchtime 2000x ./internal/journal; \
 	  $(GO) test -run '^$$' -bench SoakEnd -benchtime 3x ./test/model; \
 	  $(GO) test -run '^$$' -bench Judge -benchtime 1x -timeout 30m ./test/model

@@ -8,19 +8,20 @@
 // One direction: Rollouts and engine events wake a worker; the worker observes, asks agent/plan for the next action, acts,
 // saves its state and hands its report to the reporter, which writes it when the control plane is there.
 //
-// It may import the packages below it, internal/authorization, internal/composefile, internal/envelope and api/v1alpha1.
+// It may import the packages below it, internal/authorization, internal/composefile, internal/envelope, internal/hostpolicy,
+// internal/keyset, internal/pv and api/v1alpha1.
 // Only agent/compose touches the engine, only agent/control the control plane.
 package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -31,7 +32,7 @@ import (
 	"gitlab.com/dynors/sirrat/agent/enrol"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
-	"gitlab.com/dynors/sirrat/internal/envelope"
+	"gitlab.com/dynors/sirrat/internal/authorization"
 )
 
 // DefaultHeartbeat is the time between two renewals of the Lease.
@@ -51,10 +52,10 @@ type Options struct {
 	DockerHost string
 	// Heartbeat is the time between two renewals of the Lease. 0 means DefaultHeartbeat.
 	Heartbeat time.Duration
+	// Policy is the file of the host's owner. Empty means hostpolicy.DefaultFile.
+	Policy string
 	// MetricsBind is a TCP address for GET /metrics. Empty means none.
 	MetricsBind string
-	// AllowLogs says that people may read log lines through the control plane.
-	AllowLogs bool
 	// PullStall is how long nothing may move in a pull before it is begun anew. 0 means compose.StallAfter.
 	PullStall time.Duration
 	// Version of the agent, as reported.
@@ -75,17 +76,34 @@ type Agent struct {
 	engine     *compose.Engine
 	store      *state.Store
 	reporter   *reporter
-	monitor    *monitor
 	desk       *logsDesk
+	// files are those of the host's owner: his policy, and what compose files name.
+	files   *hostFiles
+	monitor *monitor
 
-	mu      sync.Mutex
-	keys    []envelope.PublicKey
-	workers map[state.Key]*worker
-	start   func(*worker)
+	// changing is held while the identity is changed; looking while the keys are looked at, at the time looked.
+	changing, looking sync.Mutex
+	looked, lookedAPI time.Time
+	// barred asks for a new certificate before its time, because the present one is not taken.
+	barred chan struct{}
+	// synced says that every Rollout that the control plane has was offered.
+	synced atomic.Bool
+
+	mu   sync.Mutex
+	keys authorization.Trust
+	// What is wrong with the keys on offer, in all and in so far as the control plane is behind; and the set in use.
+	keysSaid, keysBehind string
+	keySerial            int64
+	// sequencesBehind say where the control plane is behind with orders.
+	sequencesBehind map[state.Key]string
+	workers         map[state.Key]*worker
+	start           func(*worker)
 	// info is what the engine said of itself when it was last asked; nil once it may be another one.
 	info *compose.Info
 	// beat asks for a heartbeat before its time.
 	beat chan struct{}
+	// policyVersion is the version of the policy that was told last.
+	policyVersion int
 }
 
 // Run runs an agent until ctx ends. Containers are left as they are.
@@ -122,12 +140,14 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
-	a := &Agent{options: o, log: o.Log, identity: identity, workers: map[state.Key]*worker{}, beat: make(chan struct{}, 1)}
+	a := &Agent{options: o, log: o.Log, identity: identity, workers: map[state.Key]*worker{},
+		beat: make(chan struct{}, 1), barred: make(chan struct{}, 1), sequencesBehind: map[state.Key]string{}}
 	a.monitor = newMonitor(o.Version, os.Getpid(), time.Now())
 	var err error
-	if a.keys, err = identity.PinnedKeys(); err != nil {
+	if err = a.setTrust(identity); err != nil {
 		return nil, err
 	}
+	a.keySerial = identity.KeySet
 	dir := filepath.Join(o.DataDir, stateFolder)
 	if a.store, err = state.Open(dir); err != nil {
 		return nil, err
@@ -146,6 +166,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	if a.engine, err = compose.Connect(o.DockerHost); err != nil {
 		return nil, err
 	}
+	a.files = newHostFiles(o.DataDir, o.Policy, a.engine.Host())
 	a.reporter = newReporter(identity.Host, a.client, a.log)
 	a.desk = newLogsDesk(a)
 	return a, nil
@@ -173,8 +194,9 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.followSuspensions(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
 	wg.Go(func() { a.renewals(ctx) })
-	wg.Go(func() { a.pinKeys(ctx) })
-	a.client.WatchRollouts(ctx, a.identity.Host, a.offer, a.withdraw, func(err error) {
+	wg.Go(func() { a.followKeys(ctx) })
+	a.client.WatchRollouts(ctx, a.identity.Host, a.offer, a.withdraw, a.allOffered, func(err error) {
+		a.unauthenticated(err)
 		if !control.IsRoutine(err) {
 			a.log.Info("control plane does not answer; what runs is kept running", "error", err.Error())
 		}
@@ -220,6 +242,16 @@ func (a *Agent) withdraw(rollout *v1alpha1.Rollout) {
 	a.desk.forget(rollout.UID)
 }
 
+// allOffered notes that the control plane has no more Rollouts than were offered.
+func (a *Agent) allOffered() {
+	a.synced.Store(true)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range a.workers {
+		poke(w.offered)
+	}
+}
+
 // followEngine wakes the workers whose containers changed.
 func (a *Agent) followEngine(ctx context.Context) {
 	a.engine.Events(ctx, compose.ProjectLabel, func(event compose.Event) {
@@ -259,60 +291,6 @@ func (a *Agent) engineInfo(ctx context.Context) (compose.Info, error) {
 	return info, nil
 }
 
-// pinnedKeys are the keys that may sign authorizations.
-func (a *Agent) pinnedKeys() []envelope.PublicKey {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.keys
-}
-
-// pinKeys pins the keys when enrolment ended before it could, and says when the control plane names others. The pinned ones
-// are what counts: whoever holds the control plane must not be able to add a key of his own.
-func (a *Agent) pinKeys(ctx context.Context) {
-	for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, time.Minute) {
-		identity := a.connection.Identity()
-		offered, err := a.client.AuthorizationKeys(ctx, identity.Host)
-		switch {
-		case err != nil:
-			a.log.V(1).Info("authorization keys cannot be read", "error", err.Error())
-		case len(identity.AuthorizationKeys) == 0 && len(offered) > 0:
-			identity.AuthorizationKeys = offered
-			keys, err := identity.PinnedKeys()
-			if err == nil {
-				err = a.adopt(identity)
-			}
-			if err != nil {
-				a.log.Error(err, "authorization keys cannot be pinned")
-				break
-			}
-			a.mu.Lock()
-			a.keys = keys
-			for _, w := range a.workers {
-				w.reconsider()
-			}
-			a.mu.Unlock()
-			a.log.Info("authorization keys pinned", "count", len(keys))
-			return
-		case len(offered) > 0:
-			for id, text := range offered {
-				if identity.AuthorizationKeys[id] != text {
-					a.log.Info("the control plane names an authorization key that is not pinned here; it is not trusted", "key", id)
-				}
-			}
-			return
-		}
-		sleep(ctx, wait)
-	}
-}
-
-// adopt saves an identity and uses it from now on.
-func (a *Agent) adopt(identity enrol.Identity) error {
-	if err := identity.Save(a.options.DataDir); err != nil {
-		return err
-	}
-	return a.connection.Replace(identity)
-}
-
 func (a *Agent) beatNow() {
 	select {
 	case a.beat <- struct{}{}:
@@ -325,6 +303,7 @@ func (a *Agent) heartbeats(ctx context.Context) {
 	info := v1alpha1.AgentInfo{AgentVersion: a.options.Version}
 	fresh := false
 	for ctx.Err() == nil {
+		a.lookAtPolicy(&info)
 		if !fresh {
 			if engine, err := a.engineInfo(ctx); err == nil {
 				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform
@@ -334,11 +313,15 @@ func (a *Agent) heartbeats(ctx context.Context) {
 			}
 		}
 		wait := a.options.Heartbeat - time.Duration(rand.Float64()*jitter*float64(a.options.Heartbeat))
-		err := a.client.Heartbeat(ctx, a.identity.Host, v1alpha1.AgentUser(a.identity.Host, a.identity.HostUID), a.options.Heartbeat, info, time.Now())
+		identity := a.connection.Identity()
+		info.CertificateKey = identity.KeyHash()
+		info.Ahead, info.KeySet = a.ahead()
+		err := a.client.Heartbeat(ctx, identity.Host, identity.User(), a.options.Heartbeat, info, time.Now())
 		if ctx.Err() == nil {
 			a.monitor.heartbeat(err)
 		}
 		if err != nil && ctx.Err() == nil {
+			a.unauthenticated(err)
 			a.log.Info("heartbeat failed", "error", err.Error())
 			wait = min(wait, 10*time.Second)
 		}
@@ -351,37 +334,6 @@ func (a *Agent) heartbeats(ctx context.Context) {
 	}
 }
 
-// renewals has a new certificate issued in time, and tries again with the old one until it expires.
-func (a *Agent) renewals(ctx context.Context) {
-	for ctx.Err() == nil {
-		notBefore, notAfter, err := a.identity.Validity()
-		if err != nil {
-			a.log.Error(err, "certificate cannot be read")
-			return
-		}
-		if !sleepUntil(ctx, enrol.RenewAt(notBefore, notAfter)) {
-			return
-		}
-		retry := max(time.Second, min(time.Hour, notAfter.Sub(notBefore)/50))
-		for ctx.Err() == nil {
-			next, err := enrol.Renew(ctx, a.connection.Identity(), a.client)
-			if err == nil {
-				err = a.adopt(*next)
-			}
-			if err == nil {
-				a.identity.Certificate, a.identity.Key = next.Certificate, next.Key
-				a.log.Info("certificate renewed")
-				break
-			}
-			if errors.Is(err, context.Canceled) {
-				return
-			}
-			a.log.Error(err, "certificate not renewed", "expires", notAfter.UTC().Format(time.RFC3339))
-			sleep(ctx, retry)
-		}
-	}
-}
-
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -390,18 +342,5 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return false
 	case <-timer.C:
 		return true
-	}
-}
-
-// sleepUntil a time of the wall clock, which may jump.
-func sleepUntil(ctx context.Context, t time.Time) bool {
-	for {
-		left := time.Until(t)
-		if left <= 0 {
-			return ctx.Err() == nil
-		}
-		if !sleep(ctx, min(left, time.Hour)) {
-			return false
-		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"gitlab.com/dynors/sirrat/agent/plan"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // Times of a deployment.
@@ -52,7 +53,7 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		w.say(d.UID, "")
 	}
 	if owner, taken := w.agent.ownerOf(d.Spec.ComposeProject, w); taken {
-		w.reject(rollout, rejection{v1alpha1.ReasonComposeInvalid, fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
+		w.reject(rollout, rejection{reason: v1alpha1.ReasonComposeInvalid, message: fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
 		return now
 	}
 	secrets, err := w.secrets(ctx, d.Spec)
@@ -61,9 +62,13 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		return now.Add(secretRetry)
 	}
 	d.Secrets = secrets
-	target, err := resolve(ctx, d)
+	if err := w.acceptedSecrets(ctx, d.Spec, secrets); err != nil {
+		w.reject(rollout, unauthorised(err))
+		return now
+	}
+	target, err := w.agent.files.admit(ctx, &d)
 	if err != nil {
-		w.reject(rollout, rejection{v1alpha1.ReasonComposeInvalid, redact(err.Error(), secrets)})
+		w.reject(rollout, rejectionOf(err, d.Secrets))
 		return now // perhaps an older one is to be carried out
 	}
 	if previous := w.disk.Attempt; previous != nil && previous.Failure != nil {
@@ -94,9 +99,16 @@ func (w *worker) resume(ctx context.Context) time.Time {
 	if err := w.verify(ctx, attempt.Spec, true); err != nil {
 		return w.finish(ctx, &failed{v1alpha1.ReasonAuthorizationInvalid, err, untouched(attempt.Phase)})
 	}
-	target, err := resolve(ctx, attempt.Deployment)
+	read := w.agent.files.resolve
+	if untouched(attempt.Phase) { // what the owner says now counts
+		read = w.agent.files.admit
+	}
+	target, err := read(ctx, &attempt.Deployment)
+	if errors.Is(err, hostpolicy.ErrUnusable) {
+		return w.finish(ctx, err)
+	}
 	if err != nil {
-		return w.finish(ctx, &failed{v1alpha1.ReasonComposeInvalid, err, untouched(attempt.Phase)})
+		return w.finish(ctx, &failed{rejectionOf(err, nil).reason, err, untouched(attempt.Phase)})
 	}
 	if err := w.restored(ctx, target); err != nil {
 		return w.finish(ctx, err)
@@ -262,6 +274,9 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		sleep(calm, stopGrace)
 		cancel()
 	})()
+	if err := w.agent.files.check(target); err != nil {
+		return &failed{v1alpha1.ReasonStartFailed, err, false}
+	}
 	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
 	var f *failed
 	if err == nil || ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) || errors.Is(err, errInterrupted) || errors.As(err, &f) {

@@ -101,7 +101,7 @@ func ReadDiff(ctx context.Context, dataDir, dockerHost string, only *state.Key) 
 	defer engine.Close()
 	all := []Difference{}
 	for _, key := range keys {
-		found, err := diffOf(ctx, engine, store, key)
+		found, err := diffOf(ctx, engine, store, newHostFiles(dataDir, "", engine.Host()), key)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
@@ -113,7 +113,7 @@ func ReadDiff(ctx context.Context, dataDir, dockerHost string, only *state.Key) 
 	return all, nil
 }
 
-func diffOf(ctx context.Context, engine *compose.Engine, store *state.Store, key state.Key) ([]Difference, error) {
+func diffOf(ctx context.Context, engine *compose.Engine, store *state.Store, files *hostFiles, key state.Key) ([]Difference, error) {
 	e, err := store.Load(key)
 	if err != nil {
 		return []Difference{{Kind: DiffUnknown, Details: err.Error()}}, nil
@@ -121,7 +121,7 @@ func diffOf(ctx context.Context, engine *compose.Engine, store *state.Store, key
 	if e.Current == nil {
 		return nil, nil // nothing must run, and what a failed rollout left is there to be looked at
 	}
-	target, err := resolve(ctx, *e.Current)
+	target, err := files.resolve(ctx, e.Current)
 	if err != nil {
 		return []Difference{{Kind: DiffUnknown, Details: redact(err.Error(), e.Current.Secrets)}}, nil
 	}

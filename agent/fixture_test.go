@@ -182,7 +182,7 @@ func (h *host) runWith(o agent.Options) (stop func()) {
 }
 
 func (h *host) options() agent.Options {
-	return agent.Options{DataDir: h.dir, Heartbeat: 2 * time.Second, Version: "test", Log: h.log.logger()}
+	return agent.Options{DataDir: h.dir, Heartbeat: 2 * time.Second, Policy: h.policyFile(), Version: "test", Log: h.log.logger()}
 }
 
 // spawn runs the agent in a process of its own.
@@ -218,6 +218,8 @@ type order struct {
 	noWayBack                            bool
 	irreversible                         bool
 	keep                                 *int32
+	// strategy changes how the release replaces the one before.
+	strategy func(*v1alpha1.RolloutStrategy)
 	// key signs instead of the host's own; host is whom it is for instead.
 	key  crypto.Signer
 	host *authorization.Host
@@ -254,6 +256,9 @@ func (h *host) send(o order) string {
 	}
 	for service, image := range o.images {
 		spec.Images = append(spec.Images, v1alpha1.ServiceImage{Service: service, Image: image})
+	}
+	if o.strategy != nil {
+		o.strategy(&spec.Strategy)
 	}
 	to, key := authorization.Host{Name: h.name, UID: h.uid}, h.key
 	if o.host != nil {

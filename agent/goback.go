@@ -138,7 +138,7 @@ func (w *worker) hold(failure state.Failure) time.Time {
 
 // restore brings up a deployment that was good, and waits for it to be so again.
 func (w *worker) restore(ctx context.Context, good *state.Deployment) (*health.Verdict, error) {
-	target, err := resolve(ctx, *good)
+	target, err := w.agent.files.resolve(ctx, good)
 	if err != nil {
 		return nil, err
 	}

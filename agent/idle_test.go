@@ -3,6 +3,7 @@
 package agent_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -56,6 +57,12 @@ func TestIdle(t *testing.T) {
 		}
 		return strings.Join(all, " ")
 	}
+	enginetest.Wait(t, "the agent to rest", func() error {
+		if _, after, _ := strings.Cut(s.log.String(), `"sequence":2}`); !strings.Contains(after, `"action":"rest"`) {
+			return errors.New("it still does something")
+		}
+		return nil
+	})
 	before, said := version(), len(s.log.String())
 	var megabytes int
 	settled := time.Now().Add(5 * time.Second) // long enough for anything that polls to be noticed

@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"gitlab.com/dynors/sirrat/agent/compose"
 	"gitlab.com/dynors/sirrat/agent/control"
 	"gitlab.com/dynors/sirrat/agent/disk"
 	"gitlab.com/dynors/sirrat/agent/enrol"
+	"gitlab.com/dynors/sirrat/agent/service"
 )
 
 // JoinOptions of the command `join`.
@@ -20,6 +23,8 @@ type JoinOptions struct {
 	DockerHost string
 	// Force joins again although this server has joined already.
 	Force bool
+	// Service says whether to install the agent as a service: one of the modes of agent/service. Empty means none.
+	Service string
 }
 
 // Join makes this server a host. Joining again where it has joined already does nothing. say is told what happens, for
@@ -35,7 +40,7 @@ func Join(ctx context.Context, o JoinOptions, say func(format string, args ...an
 		return fmt.Errorf("%w (--force replaces it)", err)
 	case o.SameServer(known):
 		say("This server has joined %s already, as host %s: nothing to do.", known.Server, known.Host)
-		return nil
+		return o.install(ctx, say)
 	default:
 		return fmt.Errorf("this server has joined %s as host %s: --force makes it join %s instead", known.Server, known.Host, o.Server)
 	}
@@ -63,8 +68,21 @@ func Join(ctx context.Context, o JoinOptions, say func(format string, args ...an
 		say("Only deployments signed with one of %d pinned keys are accepted.", len(identity.AuthorizationKeys))
 	}
 	checkEngine(ctx, o.DockerHost, say)
-	say("Joined as host %s. Start the agent with: sirrat-agent run --data-dir %s", identity.Host, o.DataDir)
-	return nil
+	say("Joined as host %s.", identity.Host)
+	return o.install(ctx, say)
+}
+
+// install has the agent run from now on.
+func (o JoinOptions) install(ctx context.Context, say func(format string, args ...any)) error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	dir, err := filepath.Abs(o.DataDir)
+	if err != nil {
+		return fmt.Errorf("find the data folder: %w", err)
+	}
+	return service.Service{Program: program, DataDir: dir, DockerHost: o.DockerHost}.Install(ctx, o.Service, say)
 }
 
 // checkEngine warns when the engine does not answer, which matters only once the agent runs.

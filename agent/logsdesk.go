@@ -208,8 +208,11 @@ func (d *logsDesk) answer(ctx context.Context, c deskCase) *v1alpha1.RolloutLogs
 	return answer
 }
 
-// logsAllowed says whether people may read log lines through the control plane.
-func (a *Agent) logsAllowed() bool { return a.options.AllowLogs }
+// logsAllowed says whether the host's owner lets people read log lines through the control plane.
+func (a *Agent) logsAllowed() bool {
+	policy, err := a.files.policy.Current()
+	return err == nil && *policy.Logs
+}
 
 // timedLine is a log line with the engine's time.
 type timedLine struct {

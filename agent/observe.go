@@ -22,7 +22,7 @@ func (w *worker) observe(ctx context.Context) (*health.Verdict, error) {
 		return nil, nil
 	}
 	if w.want == nil || w.want.uid != current.UID {
-		want, err := resolve(ctx, *current)
+		want, err := w.agent.files.resolve(ctx, current)
 		if err != nil {
 			return nil, fmt.Errorf("what runs cannot be judged: %w", err)
 		}
@@ -99,7 +99,10 @@ func (w *worker) heal(ctx context.Context, verdict health.Verdict) time.Time {
 	services := verdict.Worst()
 	w.log.Info("healing", "release", current.Spec.Release.Name, "services", services, "why", w.live.message)
 	w.publish() // that it is down
-	target, err := resolve(ctx, *current)
+	target, err := w.agent.files.resolve(ctx, current)
+	if err == nil {
+		err = w.agent.files.check(target)
+	}
 	if err == nil {
 		err = w.converge(ctx, ctx, target, current.Spec, services)
 	}

@@ -28,7 +28,7 @@ func (w *worker) beginRemoval(ctx context.Context, rollout *v1alpha1.Rollout) ti
 	now := time.Now()
 	d := state.Deployment{Name: rollout.Name, UID: string(rollout.UID), Spec: *rollout.Spec.DeepCopy()}
 	if owner, taken := w.agent.ownerOf(d.Spec.ComposeProject, w); taken {
-		w.reject(rollout, rejection{v1alpha1.ReasonInvalid, fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
+		w.reject(rollout, rejection{reason: v1alpha1.ReasonInvalid, message: fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
 		return now
 	}
 	d.Begin(v1alpha1.RolloutRemoving, now)

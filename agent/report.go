@@ -67,6 +67,7 @@ func (w *worker) phaseOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStat
 	s.Conditions = append(s.Conditions, rollout.Status.Conditions...) // times of transitions stay as they were
 	w.mu.Lock()
 	rejected, isRejected := w.rejected[rollout.UID]
+	deferred, isDeferred := w.deferred[rollout.UID]
 	w.mu.Unlock()
 	d := w.disk
 	switch {
@@ -101,10 +102,17 @@ func (w *worker) phaseOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStat
 	case isRejected:
 		s.Phase, s.Message = v1alpha1.RolloutRejected, shorten(rejected.message)
 		conditions(&s, rejected.reason, moveStalled)
+	case rollout.Spec.Sequence < d.Highest && w.behind(rollout.Spec) != "":
+		s.Phase, s.ServingSequence = v1alpha1.RolloutRejected, d.Highest
+		s.Message = shorten(w.behind(rollout.Spec) + ": was it restored from an older backup? What runs keeps running")
+		conditions(&s, v1alpha1.ReasonOlderSequence, moveStalled)
 	case rollout.Spec.Sequence < d.Highest && rollout.Spec.ProjectUID == d.ProjectUID, slices.Contains(d.Retired, rollout.Spec.ProjectUID):
 		s.Phase, s.Message = v1alpha1.RolloutSuperseded, fmt.Sprintf("sequence %d took its place", d.Highest)
 		s.Timings = rollout.Status.Timings
 		conditions(&s, v1alpha1.ReasonSuperseded, moveDone)
+	case isDeferred:
+		s.Phase, s.Message = v1alpha1.RolloutPending, shorten(deferred.message)
+		conditions(&s, v1alpha1.ReasonPending, moveOn)
 	case w.live.uid == uid:
 		s.Phase, s.Message = v1alpha1.RolloutVerifying, w.live.message
 		if s.Message != "" {

@@ -16,6 +16,7 @@ import (
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/composefile"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // resolved is a deployment's compose file with values put in, admitted, and every image pinned.
@@ -30,24 +31,54 @@ type resolved struct {
 	labels map[string]string
 	// jobs run once, before anything is replaced; they are no part of project and services.
 	jobs jobs
+	// unready says which file of the server is not there or not to be read, so that no container can be made.
+	unready error
 }
 
-// resolve reads and admits a deployment's compose file.
-func resolve(ctx context.Context, d state.Deployment) (*resolved, error) {
+// resolve reads the compose file of a deployment that was admitted before, and the server's files as they are now. Whether
+// it would be admitted today does not matter: what runs is kept running.
+func (h *hostFiles) resolve(ctx context.Context, d *state.Deployment) (*resolved, error) {
+	r, err := load(ctx, *d)
+	if err != nil {
+		return nil, err
+	}
+	r.unready = h.read(r.project, d)
+	return r, nil
+}
+
+// admit reads a deployment's compose file and judges it by the host's policy, before any file of the server is opened.
+func (h *hostFiles) admit(ctx context.Context, d *state.Deployment) (*resolved, error) {
+	r, err := load(ctx, *d)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := h.policy.Current()
+	if err != nil {
+		return nil, err
+	}
+	subject := hostpolicy.Subject{Project: d.Spec.Project, Environment: d.Spec.Environment, Model: r.project, Checks: r.checks}
+	if err := policy.Admit(subject, h.server); err != nil {
+		return nil, err
+	}
+	if err := h.read(r.project, d); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// load reads a deployment's compose file. Nothing of the server is looked at.
+func load(ctx context.Context, d state.Deployment) (*resolved, error) {
 	values := maps.Clone(d.Spec.Values)
 	if values == nil {
 		values = map[string]string{}
 	}
-	maps.Copy(values, d.Secrets)
+	maps.Copy(values, d.Secrets.Values())
 	if hash := composefile.Hash(d.Spec.Compose); hash != d.Spec.ComposeHash {
 		return nil, fmt.Errorf("the compose file has the hash %s, not %s", hash, d.Spec.ComposeHash)
 	}
 	project, err := composefile.Load(ctx, d.Spec.Compose, d.Spec.ComposeProject, values)
 	if err != nil {
 		return nil, err
-	}
-	if err := composefile.Admit(project); err != nil {
-		return nil, fmt.Errorf("refused by this host's policy: %w", err)
 	}
 	pins := make(map[string]string, len(d.Spec.Images))
 	for _, image := range d.Spec.Images {

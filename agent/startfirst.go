@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gitlab.com/dynors/sirrat/agent/compose"
@@ -29,6 +30,8 @@ type replacement struct {
 	// retiredAt is when the last round ended.
 	retiredAt time.Time
 	round     converge.Round
+	// unstarted says that new containers were created and not started.
+	unstarted bool
 	verdict   health.Verdict
 }
 
@@ -126,6 +129,10 @@ func (c *convergence) judgeAll(all []*replacement, now time.Time) (next, error) 
 		n.done = n.done && r.round.Done && r.ready(now)
 	}
 	for _, r := range all {
+		if r.unstarted { // made before the agent was killed
+			n.create[r.service.Name] = 0
+			continue
+		}
 		switch monitored := r.settledAt.Add(r.service.Manner.Monitor); {
 		case len(r.fresh) > 0 && r.settledAt.IsZero():
 			n.waiting = cmp.Or(n.waiting, r.service.Name+": "+cmp.Or(r.verdict.Message(), "waits"))
@@ -168,6 +175,12 @@ func (c *convergence) allReady(r *replacement, all []*replacement, now time.Time
 func (c *convergence) judge(r *replacement, now time.Time) error {
 	r.service = c.model.Service(r.service.Name)
 	r.fresh, r.old, _ = converge.Split(r.service, c.containers(r.service.Name))
+	r.unstarted = slices.ContainsFunc(r.fresh, func(c converge.Container) bool { return c.State == health.StateCreated && c.Error == "" })
+	r.round = converge.NextRound(r.service, r.fresh, r.old)
+	if r.unstarted {
+		r.settledAt = time.Time{}
+		return nil
+	}
 	want := r.want
 	want.Replicas = len(r.fresh)
 	r.verdict = health.Judge([]health.Service{want}, healthOf(r.fresh), nil, nil, now)
@@ -179,7 +192,6 @@ func (c *convergence) judge(r *replacement, now time.Time) error {
 	case r.settledAt.IsZero():
 		r.settledAt = now
 	}
-	r.round = converge.NextRound(r.service, r.fresh, r.old)
 	return nil
 }
 

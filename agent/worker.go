@@ -37,6 +37,10 @@ type worker struct {
 	// rollouts that the control plane offers, by uid, and those among them that were refused.
 	rollouts map[types.UID]*v1alpha1.Rollout
 	rejected map[types.UID]rejection
+	// deferred are those that the host's owner lets begin later.
+	deferred map[types.UID]deferral
+	// arrived is when each was first offered.
+	arrived map[types.UID]time.Time
 	// project is the name of the compose project whose events concern this worker.
 	project map[string]bool
 
@@ -72,13 +76,18 @@ type live struct {
 }
 
 // rejection is why a Rollout was refused.
-type rejection struct{ reason, message string }
+type rejection struct {
+	reason, message string
+	// byHost says that the cause is on this server, where it may be mended; again, that it is to be judged once more.
+	byHost, again bool
+}
 
 func newWorker(a *Agent, key state.Key) *worker {
 	return &worker{
 		agent: a, key: key, log: a.log.WithValues("project", key.Project, "environment", key.Environment),
 		offered: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
-		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, project: map[string]bool{},
+		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, deferred: map[types.UID]deferral{},
+		arrived: map[types.UID]time.Time{}, project: map[string]bool{},
 	}
 }
 
@@ -86,6 +95,9 @@ func (w *worker) offer(rollout *v1alpha1.Rollout) {
 	w.mu.Lock()
 	known := w.rollouts[rollout.UID]
 	w.rollouts[rollout.UID] = rollout
+	if known == nil {
+		w.arrived[rollout.UID] = time.Now()
+	}
 	w.mu.Unlock()
 	// A spec never changes; a change of status is our own.
 	if known == nil || known.Annotations[v1alpha1.AnnotationSuspend] != rollout.Annotations[v1alpha1.AnnotationSuspend] {
@@ -97,6 +109,8 @@ func (w *worker) withdraw(rollout *v1alpha1.Rollout) {
 	w.mu.Lock()
 	delete(w.rollouts, rollout.UID)
 	delete(w.rejected, rollout.UID)
+	delete(w.deferred, rollout.UID)
+	delete(w.arrived, rollout.UID)
 	w.mu.Unlock()
 	poke(w.offered)
 }
@@ -107,6 +121,13 @@ func (w *worker) reconsider() {
 	clear(w.rejected)
 	w.mu.Unlock()
 	poke(w.offered)
+}
+
+// since is when a Rollout was first offered.
+func (w *worker) since(uid types.UID) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.arrived[uid]
 }
 
 func (w *worker) stir() { poke(w.stirred) }
@@ -136,6 +157,7 @@ func (w *worker) run(ctx context.Context) {
 	w.load()
 	for ctx.Err() == nil {
 		at := w.step(ctx)
+		at = earliest(at, w.deferredUntil(time.Now()))
 		w.publish()
 		var timer <-chan time.Time
 		if !at.IsZero() {
@@ -225,7 +247,8 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 	if w.damaged != nil {
 		return nil, plan.NoOffer
 	}
-	older := plan.NoOffer
+	older, behind := plan.NoOffer, ""
+	defer func() { w.agent.tellBehind(w.key, behind) }()
 	for _, rollout := range w.candidates() {
 		uid := string(rollout.UID)
 		spec := rollout.Spec
@@ -237,10 +260,17 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 			return rollout, plan.Known
 		case sameProject && spec.Sequence < d.Highest, slices.Contains(d.Retired, spec.ProjectUID):
 			older = plan.Older
+			behind = cmp.Or(behind, w.behind(spec))
 		case w.isRejected(rollout.UID):
 		default:
+			if err := w.agent.lookAtKeys(ctx, w.since(rollout.UID)); err != nil && ctx.Err() == nil { // it is judged by those that are known
+				w.log.Info("authorization keys cannot be looked at", "error", err.Error())
+			}
 			if err := w.verify(ctx, spec, false); err != nil {
-				w.reject(rollout, rejection{v1alpha1.ReasonAuthorizationInvalid, err.Error()})
+				w.reject(rollout, unauthorised(err))
+				continue
+			}
+			if w.putOff(rollout, time.Now()) {
 				continue
 			}
 			return rollout, plan.New
@@ -274,14 +304,18 @@ func (w *worker) candidates() []*v1alpha1.Rollout {
 func (w *worker) isRejected(uid types.UID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, found := w.rejected[uid]
-	return found
+	r, found := w.rejected[uid]
+	return found && !r.again
 }
 
 func (w *worker) reject(rollout *v1alpha1.Rollout, r rejection) {
 	w.mu.Lock()
+	known := w.rejected[rollout.UID]
 	w.rejected[rollout.UID] = r
 	w.mu.Unlock()
+	if known.reason == r.reason && known.message == r.message {
+		return // it was judged once more
+	}
 	w.log.Info("rollout refused", "rollout", rollout.Name, "reason", r.reason, "message", r.message)
 }
 

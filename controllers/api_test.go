@@ -332,7 +332,7 @@ func (b *bench) checkAuthorization(ro *v1alpha1.Rollout) {
 		keys = append(keys, key)
 	}
 	host := authorization.Host{Name: b.host.Name, UID: string(b.host.UID)}
-	if _, err := authorization.Verify(b.t.Context(), ro.Spec, host, time.Now(), 0, false, keys); err != nil {
+	if _, err := authorization.Verify(b.t.Context(), ro.Spec, host, time.Now(), 0, false, authorization.Trust{Keys: keys}); err != nil {
 		b.t.Errorf("an agent would refuse it: %v", err)
 	}
 	var secret corev1.Secret

@@ -13,7 +13,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/compose-spec/compose-go/v2/types"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/lru"
@@ -147,6 +149,10 @@ func (f *freezer) freeze(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.R
 				return freezeResult{}, err
 			default:
 				eb.Hash = hash
+				// The hash stays: what was approved is the same bundle, whatever a host thinks of it now.
+				if eb.Problem, err = f.refusals(ctx, r, env); err != nil {
+					return freezeResult{}, err
+				}
 			}
 		}
 		out.bundle.Environments = append(out.bundle.Environments, eb)
@@ -194,37 +200,47 @@ func newFreezer(reader client.Reader, salt []byte) *freezer {
 	return &freezer{reader: reader, salt: salt, loaded: lru.New(loadedFiles)}
 }
 
-// loadedFile is what a compose file names, or what is wrong with it.
+// loadedFile is what a compose file names, or what is wrong with it; and, by the hash of a host's policy, what that does not
+// allow.
 type loadedFile struct {
 	refs    map[string]string
 	problem error
+
+	mu      sync.Mutex
+	refused map[string]string
 }
 
-// references reads and admits a compose file and returns the image reference of every service.
+// references reads a compose file and returns the image reference of every service. What the hosts think of it is another
+// question: see refusals.
 func (f *freezer) references(ctx context.Context, env v1alpha1.Environment, m material) (map[string]string, error) {
-	key, err := f.hash(composeProject(env), m.compose, m.values)
+	file, _, err := f.load(ctx, env, m)
 	if err != nil {
 		return nil, err
 	}
+	return file.refs, file.problem
+}
+
+// load reads a compose file, or remembers what was read. The model is there when it was read just now only.
+func (f *freezer) load(ctx context.Context, env v1alpha1.Environment, m material) (*loadedFile, *types.Project, error) {
+	key, err := f.hash(composeProject(env), m.compose, m.values)
+	if err != nil {
+		return nil, nil, err
+	}
 	if known, ok := f.loaded.Get(key); ok {
-		file := known.(loadedFile)
-		return file.refs, file.problem
+		return known.(*loadedFile), nil, nil
 	}
-	var file loadedFile
+	file := &loadedFile{refused: map[string]string{}}
 	loaded, err := composefile.Load(ctx, m.compose, composeProject(env), m.values)
-	if err == nil {
-		err = composefile.Admit(loaded)
-	}
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 	if err != nil {
-		file.problem = userErrorf("compose file: %s", err)
+		file.problem, loaded = userErrorf("compose file: %s", err), nil
 	} else {
 		file.refs = composefile.Images(loaded)
 	}
 	f.loaded.Add(key, file)
-	return file.refs, file.problem
+	return file, loaded, nil
 }
 
 func (f *freezer) freezeEnvironment(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.Release, env v1alpha1.Environment, b *v1alpha1.Bundle, images resolver, eb *v1alpha1.EnvironmentBundle) (string, error) {

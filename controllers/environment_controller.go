@@ -25,6 +25,7 @@ type environmentReconciler struct {
 	events  events.EventRecorder
 	freezer *freezer
 	key     crypto.Signer
+	keys    *Keys
 	journal journalWriter
 	now     func() time.Time
 }
@@ -61,9 +62,15 @@ func (r *environmentReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if problem == nil {
 		problem = r.validate(ctx, s)
 	}
+	refused := r.admission(ctx, s.env)
 	var user userError
-	if problem != nil && !errors.As(problem, &user) {
-		return ctrl.Result{}, problem
+	for _, err := range []error{problem, refused} {
+		if err != nil && !errors.As(err, &user) {
+			return ctrl.Result{}, err
+		}
+	}
+	if problem == nil {
+		problem = refused
 	}
 	r.summarise(s, problem)
 	if !sameStatus(old.Status, s.env.Status) {

@@ -17,8 +17,17 @@ import (
 	"gitlab.com/dynors/sirrat/internal/rollout"
 )
 
-// matchHosts are the hosts that carry the environment's labels and may run its project, as they are now.
+// matchHosts are the hosts of an environment, as they are now.
 func matchHosts(env v1alpha1.Environment, hosts []v1alpha1.Host, now time.Time) []rollout.Host {
+	var out []rollout.Host
+	for _, h := range matching(env, hosts) {
+		out = append(out, hostNow(*h, now))
+	}
+	return out
+}
+
+// matching are the hosts that carry the environment's labels and may run its project.
+func matching(env v1alpha1.Environment, hosts []v1alpha1.Host) []*v1alpha1.Host {
 	if env.Spec.Hosts == nil {
 		return nil
 	}
@@ -26,10 +35,10 @@ func matchHosts(env v1alpha1.Environment, hosts []v1alpha1.Host, now time.Time) 
 	if err != nil || selector.Empty() { // an empty selector would mean every host there is: nobody means that
 		return nil
 	}
-	var out []rollout.Host
-	for _, h := range hosts {
-		if h.DeletionTimestamp.IsZero() && slices.Contains(h.Spec.Projects, env.Namespace) && selector.Matches(labelSet(h.Labels)) {
-			out = append(out, hostNow(h, now))
+	var out []*v1alpha1.Host
+	for i := range hosts {
+		if h := &hosts[i]; h.DeletionTimestamp.IsZero() && slices.Contains(h.Spec.Projects, env.Namespace) && selector.Matches(labelSet(h.Labels)) {
+			out = append(out, h)
 		}
 	}
 	return out
@@ -38,7 +47,7 @@ func matchHosts(env v1alpha1.Environment, hosts []v1alpha1.Host, now time.Time) 
 // hostNow is what a rollout needs to know of a server.
 func hostNow(h v1alpha1.Host, now time.Time) rollout.Host {
 	enrolled := findCondition(h.Status.Conditions, v1alpha1.ConditionEnrolled)
-	out := rollout.Host{Name: h.Name, UID: string(h.UID), Enrolled: enrolled != nil && enrolled.Status == metav1.ConditionTrue}
+	out := rollout.Host{Name: h.Name, UID: string(h.UID), Enrolled: enrolled != nil && enrolled.Status == metav1.ConditionTrue && !revoked(h)}
 	if ready := findCondition(h.Status.Conditions, v1alpha1.ConditionReady); ready != nil && ready.Reason == v1alpha1.ReasonHeartbeatLost {
 		out.Lost = ready.LastTransitionTime.Time
 	}

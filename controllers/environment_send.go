@@ -82,6 +82,9 @@ func (r *environmentReconciler) send(ctx context.Context, s *environmentState, r
 	if err != nil {
 		return err
 	}
+	if spec.Acceptance, err = acceptance(ctx, r.Client, rel, s.env.Name); err != nil {
+		return err
+	}
 	owned.Annotations = map[string]string{v1alpha1.AnnotationAuthorizedAt: formatMicro(s.env.Status.Current.AuthorizedAt)}
 	return r.order(ctx, s, owned, spec, authorization.Host{Name: host.Name, UID: host.UID}, gates, pvHash)
 }
@@ -103,6 +106,9 @@ func ownedMeta(s *environmentState, spec v1alpha1.RolloutSpec, host string) meta
 func (r *environmentReconciler) order(ctx context.Context, s *environmentState, meta metav1.ObjectMeta, spec v1alpha1.RolloutSpec,
 	receiver authorization.Host, grounds []string, pvHash string,
 ) (err error) {
+	if err := r.keys.told(ctx, r.Client, meta.Namespace); err != nil {
+		return err
+	}
 	spec.Authorization, err = authorization.Sign(ctx, spec, receiver, r.now(), grounds, pvHash, r.key)
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // agentRole is the ClusterRole that an agent holds in its own namespace and nowhere else.
@@ -31,18 +32,23 @@ const agentRole = "sirrat-agent"
 type hostReconciler struct {
 	client.Client
 	events events.EventRecorder
-	keys   map[string]string // key id → PEM
-	now    func() time.Time
+	keys   *Keys
+	// url of the HTTP API as hosts reach it; empty if nobody said.
+	url string
+	now func() time.Time
 }
 
 // Reconcile makes what belongs to the host and reads what its agent says.
 func (r *hostReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var host v1alpha1.Host
 	if err := r.Get(ctx, req.NamespacedName, &host); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		if apierrors.IsNotFound(err) {
+			return ctrl.Result{}, r.withdraw(ctx, req.Name)
+		}
+		return ctrl.Result{}, err
 	}
 	if !host.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil // the namespace and all in it are garbage-collected
+		return ctrl.Result{}, r.withdraw(ctx, req.Name)
 	}
 	base := host.DeepCopy()
 	after, err := r.refresh(ctx, &host)
@@ -60,6 +66,9 @@ func (r *hostReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 
 func (r *hostReconciler) refresh(ctx context.Context, host *v1alpha1.Host) (time.Duration, error) {
 	host.Status.ObservedGeneration = host.Generation
+	if err := r.revoke(ctx, host); err != nil {
+		return 0, err
+	}
 	ns := v1alpha1.HostNamespace(host.Name)
 	taken, err := ensureNamespace(ctx, r.Client, host, ns, v1alpha1.LabelHost)
 	if err != nil {
@@ -82,19 +91,59 @@ func (r *hostReconciler) refresh(ctx context.Context, host *v1alpha1.Host) (time
 // sign authorizations.
 func (r *hostReconciler) ensureAccess(ctx context.Context, host *v1alpha1.Host, ns string) error {
 	binding := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: agentRole, Namespace: ns}}
-	wantSubjects := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: v1alpha1.AgentUser(host.Name, string(host.UID))}}
+	wantSubjects := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: hostUser(host)}}
 	if err := ensureBinding(ctx, r.Client, host, binding, agentRole, wantSubjects); err != nil {
 		return err
 	}
-	keys := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.AuthorizationKeys, Namespace: ns}}
-	_, err := controllerutil.CreateOrPatch(ctx, r.Client, keys, func() error {
-		if !maps.Equal(keys.Data, r.keys) {
-			keys.Data = r.keys
+	// What leads from old keys to new ones is there before the new ones: an agent pins the latter at its enrolment only.
+	trusted, statements := r.keys.trusted()
+	for _, m := range []struct {
+		name string
+		data map[string]string
+	}{{v1alpha1.KeySets, statements}, {v1alpha1.AuthorizationKeys, trusted}, {v1alpha1.HostInfo, map[string]string{v1alpha1.InfoURL: r.url}}} {
+		cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: m.name, Namespace: ns}}
+		_, err := controllerutil.CreateOrPatch(ctx, r.Client, cm, func() error {
+			if !maps.Equal(cm.Data, m.data) {
+				cm.Data = m.data
+			}
+			return controllerutil.SetControllerReference(host, cm, r.Scheme())
+		})
+		if err != nil {
+			return fmt.Errorf("publish %s: %w", m.name, err)
 		}
-		return controllerutil.SetControllerReference(host, keys, r.Scheme())
-	})
+	}
+	return nil
+}
+
+// revoke makes what is known of the agent void when its access was revoked since: certificates by the name that the role is
+// bound to, its keys, and join commands that nobody has used yet.
+func (r *hostReconciler) revoke(ctx context.Context, host *v1alpha1.Host) error {
+	if host.Spec.Revocations == host.Status.Revocations {
+		return nil
+	}
+	err := r.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(metav1.NamespaceSystem), client.MatchingLabels{v1alpha1.LabelHost: host.Name})
 	if err != nil {
-		return fmt.Errorf("publish keys: %w", err)
+		return fmt.Errorf("delete join tokens: %w", err)
+	}
+	host.Status.Revocations, host.Status.EnrolledBy, host.Status.CertificateKeys = host.Spec.Revocations, "", nil
+	r.events.Eventf(host, nil, corev1.EventTypeWarning, v1alpha1.ReasonRevoked, "Revoke",
+		"every certificate and join command from before is void; nothing is sent there until it joins again: kubectl sirrat host add %s", host.Name)
+	return nil
+}
+
+// withdraw takes the agent's rights away at once when its Host is deleted; the namespace and all else in it are
+// garbage-collected.
+func (r *hostReconciler) withdraw(ctx context.Context, host string) error {
+	var b rbacv1.RoleBinding
+	err := r.Get(ctx, client.ObjectKey{Namespace: v1alpha1.HostNamespace(host), Name: agentRole}, &b)
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if owner := metav1.GetControllerOf(&b); owner == nil || owner.Kind != "Host" || owner.Name != host {
+		return nil
+	}
+	if err := r.Delete(ctx, &b, client.Preconditions{UID: &b.UID}); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("withdraw the agent's rights: %w", err)
 	}
 	return nil
 }
@@ -189,8 +238,14 @@ func (r *hostReconciler) heartbeat(ctx context.Context, host *v1alpha1.Host, ns 
 	if client.IgnoreNotFound(err) != nil {
 		return 0, fmt.Errorf("read lease: %w", err)
 	}
-	enrolled := st.EnrolledBy != ""
-	if enrolled {
+	if revoked(*host) {
+		message := "the agent's access was revoked; what runs there keeps running. kubectl sirrat host add " + host.Name + " lets it in again"
+		for _, typ := range []string{v1alpha1.ConditionEnrolled, v1alpha1.ConditionReady} {
+			setCondition(&st.Conditions, host.Generation, typ, false, v1alpha1.ReasonRevoked, message)
+		}
+		return 0, nil
+	}
+	if st.EnrolledBy != "" {
 		setCondition(&st.Conditions, host.Generation, v1alpha1.ConditionEnrolled, true, v1alpha1.ReasonEnrolled, "an agent holds a certificate for this host")
 	} else {
 		setCondition(&st.Conditions, host.Generation, v1alpha1.ConditionEnrolled, false, v1alpha1.ReasonAwaitingAgent, "no agent has joined: kubectl sirrat host add "+host.Name)
@@ -200,6 +255,7 @@ func (r *hostReconciler) heartbeat(ctx context.Context, host *v1alpha1.Host, ns 
 		return 0, nil
 	}
 	st.Agent = parseAgentInfo(lease.Annotations[v1alpha1.AnnotationAgentInfo])
+	r.compare(host)
 	silence := r.now().Sub(lease.Spec.RenewTime.Time)
 	if left := host.Spec.HeartbeatTimeout.Duration - silence; left > 0 {
 		setCondition(&st.Conditions, host.Generation, v1alpha1.ConditionReady, true, v1alpha1.ReasonHeartbeat, "the agent answers")
@@ -210,26 +266,64 @@ func (r *hostReconciler) heartbeat(ctx context.Context, host *v1alpha1.Host, ns 
 	return 0, nil
 }
 
+// maxAgentInfo is the size of what an agent may say of itself: its owner's policy, and some words.
+const maxAgentInfo = hostpolicy.MaxReport + 8<<10
+
+// compare looks at what the agent says it knows.
+func (r *hostReconciler) compare(host *v1alpha1.Host) {
+	st, agent := &host.Status, host.Status.Agent
+	if agent == nil {
+		return
+	}
+	if used := agent.CertificateKey; used != "" && st.EnrolledBy != "" {
+		if len(st.CertificateKeys) == 0 { // enrolled before keys were remembered
+			st.CertificateKeys = []string{used}
+		}
+		st.CertificateKeys = usedKeys(st.CertificateKeys, used)
+	}
+	if agent.Ahead == "" {
+		setCondition(&st.Conditions, host.Generation, v1alpha1.ConditionInStep, true, v1alpha1.ReasonInStep, "the agent knows nothing newer than the control plane")
+		return
+	}
+	setCondition(&st.Conditions, host.Generation, v1alpha1.ConditionInStep, false, v1alpha1.ReasonRestored,
+		"was the control plane restored from an older backup? "+agent.Ahead)
+}
+
 // parseAgentInfo reads what an agent says of itself: bounded, and never a reason to fail.
 func parseAgentInfo(text string) *v1alpha1.AgentInfo {
 	var info v1alpha1.AgentInfo
-	if len(text) > 4096 || json.Unmarshal([]byte(text), &info) != nil {
+	if len(text) > maxAgentInfo || json.Unmarshal([]byte(text), &info) != nil {
 		return nil
 	}
 	for _, s := range []*string{&info.AgentVersion, &info.EngineVersion, &info.EngineAPI, &info.Platform} {
 		*s = strings.ToValidUTF8((*s)[:min(len(*s), 64)], "")
 	}
+	info.PolicyProblem = strings.ToValidUTF8(info.PolicyProblem[:min(len(info.PolicyProblem), 1000)], "")
+	if info.Policy != nil {
+		effective := hostpolicy.Effective(*info.Policy)
+		if err := hostpolicy.Validate(effective); err != nil { // the API server would refuse all of the status
+			info.Policy, info.PolicyProblem = nil, "what the agent reports of it is not valid: "+err.Error()
+		} else {
+			info.Policy = &effective
+		}
+	}
+	info.Ahead = strings.ToValidUTF8(info.Ahead[:min(len(info.Ahead), 1024)], "")
+	if len(info.CertificateKey) != len("sha256:")+64 || !strings.HasPrefix(info.CertificateKey, "sha256:") {
+		info.CertificateKey = ""
+	}
 	return &info
 }
 
 func (r *hostReconciler) tell(old, now *v1alpha1.Host) {
-	before, after := findCondition(old.Status.Conditions, v1alpha1.ConditionReady), findCondition(now.Status.Conditions, v1alpha1.ConditionReady)
-	if after == nil || before != nil && before.Reason == after.Reason {
-		return
+	for condition, action := range map[string]string{v1alpha1.ConditionReady: "Heartbeat", v1alpha1.ConditionInStep: "Compare"} {
+		before, after := findCondition(old.Status.Conditions, condition), findCondition(now.Status.Conditions, condition)
+		if after == nil || before != nil && before.Reason == after.Reason || before == nil && after.Reason == v1alpha1.ReasonInStep {
+			continue
+		}
+		typ := corev1.EventTypeNormal
+		if after.Status != metav1.ConditionTrue {
+			typ = corev1.EventTypeWarning
+		}
+		r.events.Eventf(now, nil, typ, after.Reason, action, "%s", after.Message)
 	}
-	typ := corev1.EventTypeNormal
-	if after.Status != metav1.ConditionTrue {
-		typ = corev1.EventTypeWarning
-	}
-	r.events.Eventf(now, nil, typ, after.Reason, "Heartbeat", "%s", after.Message)
 }

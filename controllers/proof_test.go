@@ -277,10 +277,7 @@ func TestJournalOutlivesTheProject(t *testing.T) {
 	})
 
 	dir := filepath.Join(t.TempDir(), "export")
-	keys := map[string]string{}
-	for id, text := range running.Keys.Public {
-		keys["sha256:"+id] = text
-	}
+	keys := running.Keys.Public()
 	if err := running.Journal.Export(t.Context(), string(project.UID), dir, keys, project.Spec.Client.PublicKeys); err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +285,7 @@ func TestJournalOutlivesTheProject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := journal.Verify(dir, journal.Trust{Keys: running.Keys.Verifiers, ClientKeys: []envelope.PublicKey{clientKey}})
+	report, err := journal.Verify(dir, journal.Trust{Keys: running.Keys.Verifiers(), ClientKeys: []envelope.PublicKey{clientKey}})
 	if err != nil || !report.OK() {
 		t.Fatalf("%v, %v", report.Problems, err)
 	}

@@ -34,7 +34,7 @@ const scanRetry = 2 * time.Second
 // reservations may be settled.
 type pvReconciler struct {
 	client.Client
-	installation []envelope.PublicKey
+	installation func() []envelope.PublicKey
 	events       events.EventRecorder
 	guard        *guard
 	archive      scans
@@ -123,7 +123,7 @@ func (r *pvReconciler) verify(ctx context.Context, p *v1alpha1.PV, project *v1al
 			keys = append(keys, key)
 		}
 	}
-	d, keyID, err := pv.Verify(ctx, p, pv.Keys{Client: keys, Installation: r.installation})
+	d, keyID, err := pv.Verify(ctx, p, pv.Keys{Client: keys, Installation: r.installation()})
 	if err != nil {
 		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonBadSignature, err.Error())
 		return nil

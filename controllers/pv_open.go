@@ -29,8 +29,9 @@ import (
 // gate that asks for a PV.
 type pvOpener struct {
 	client.Client
-	events events.EventRecorder
-	now    func() time.Time
+	events  events.EventRecorder
+	freezer *freezer
+	now     func() time.Time
 }
 
 // Reconcile looks at one Release.
@@ -106,6 +107,7 @@ type pvMaterial struct {
 	results     []v1alpha1.CIResult // of the release's commit
 	releases    []v1alpha1.Release  // of the project
 	pvs         []v1alpha1.PV       // of the project
+	authorises  []pv.Authorised
 	opened      time.Time
 }
 
@@ -129,6 +131,10 @@ func (r *pvOpener) gather(ctx context.Context, m *pvMaterial) error {
 		}
 	}
 	m.pvs, m.releases = pvs.Items, releases.Items
+	var err error
+	if m.authorises, err = r.freezer.authorised(ctx, m.release, m.environment.Name); err != nil {
+		return err
+	}
 	for _, res := range results.Items {
 		if strings.HasPrefix(m.release.Spec.Commit, res.Spec.Commit) {
 			m.results = append(m.results, res)
@@ -188,6 +194,7 @@ func pvDocument(m pvMaterial) pv.Document {
 		},
 		Signatories: []string{}, Images: []string{}, Artifacts: append([]string{}, rel.Spec.Artifacts...),
 		KnownDefects: append([]string{}, rel.Spec.KnownDefects...), Gates: pvGates(rel), OpenReservations: []pv.OpenReservation{},
+		Authorises: m.authorises,
 	}
 	if doc.Language == "en" {
 		doc.Title = "Acceptance certificate"

@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/archive"
@@ -86,6 +87,8 @@ type Options struct {
 	Archive archive.Store
 	// Signing is the page whose links the client's signatories are sent. Nil: there is none, for want of a mail server.
 	Signing *signing.Page
+	// URL of the HTTP API as hosts reach it, without /api; agents whose certificate has expired come back through it.
+	URL string
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
@@ -126,18 +129,18 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 			return setupRelease(mgr, &releaseReconciler{Client: c, events: rec, guard: approvals, freezer: fz, journal: o.Journal, now: o.Now})
 		},
 		func() error {
-			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.Signer, journal: o.Journal, now: o.Now})
+			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.Signer, keys: keys, journal: o.Journal, now: o.Now})
 		},
 		func() error {
-			return setupHost(mgr, &hostReconciler{Client: c, events: rec, keys: keys.Public, now: o.Now})
+			return setupHost(ctx, mgr, &hostReconciler{Client: c, events: rec, keys: keys, url: o.URL, now: o.Now})
 		},
 		func() error {
 			return ctrl.NewControllerManagedBy(mgr).For(&certificatesv1.CertificateSigningRequest{}).Named("enrolment").
-				Complete(patient{&enrolmentReconciler{Client: c, clientset: clientset, events: rec}})
+				Complete(patient{&enrolmentReconciler{Client: c, fresh: direct, clientset: clientset, events: rec, now: o.Now}})
 		},
-		func() error { return setupPVOpener(mgr, &pvOpener{Client: c, events: rec, now: o.Now}) },
+		func() error { return setupPVOpener(mgr, &pvOpener{Client: c, events: rec, freezer: fz, now: o.Now}) },
 		func() error {
-			return setupPV(mgr, &pvReconciler{Client: c, installation: keys.Verifiers, events: rec, guard: pvs, archive: o.Archive, journal: o.Journal, now: o.Now})
+			return setupPV(mgr, &pvReconciler{Client: c, installation: keys.attesters, events: rec, guard: pvs, archive: o.Archive, journal: o.Journal, now: o.Now})
 		},
 		func() error {
 			if o.Signing == nil {
@@ -145,6 +148,11 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 			}
 			return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.PV{}).Named("pv-inviter").
 				Complete(patient{&inviteReconciler{Client: c, page: o.Signing, events: rec}})
+		},
+		func() error { return setupKeys(mgr, &keysReconciler{Reader: direct, keys: keys}) },
+		func() error {
+			return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Rollout{}, builder.WithPredicates(refused(o.Now))).Named("refusal").
+				Complete(patient{&refusalReconciler{Client: c, events: rec}})
 		},
 		func() error { return setupLogs(mgr, &logsReconciler{Client: c, events: rec}) },
 		func() error { return setupGate(mgr, &qualityGateReconciler{Client: c, journal: o.Journal}) },
@@ -238,6 +246,13 @@ func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
 		}), builder.WithPredicates(declarationChanged())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(inProject())).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(all), builder.WithPredicates(inProject())).
+		Watches(&v1alpha1.Host{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+			var out []reconcile.Request
+			for _, project := range o.(*v1alpha1.Host).Spec.Projects {
+				out = append(out, releasesIn(ctx, c, project)...)
+			}
+			return out
+		}), builder.WithPredicates(policyChanged())).
 		Watches(&admissionv1.ValidatingAdmissionPolicy{}, everywhere, builder.WithPredicates(policy)).
 		Watches(&admissionv1.ValidatingAdmissionPolicyBinding{}, everywhere, builder.WithPredicates(policy)).
 		Complete(patient{r})
@@ -266,7 +281,15 @@ func setupEnvironment(mgr manager.Manager, r *environmentReconciler) error {
 		Complete(patient{r})
 }
 
-func setupHost(mgr manager.Manager, r *hostReconciler) error {
+// setupKeys has every replica follow the keys, not only the one that leads: all of them show them.
+func setupKeys(mgr manager.Manager, r *keysReconciler) error {
+	leaderOnly := false
+	mine := predicate.NewPredicateFuncs(func(o client.Object) bool { return client.ObjectKeyFromObject(o) == keySecretKey })
+	return ctrl.NewControllerManagedBy(mgr).For(&corev1.Secret{}, builder.WithPredicates(mine)).Named("keys").
+		WithOptions(controller.Options{NeedLeaderElection: &leaderOnly}).Complete(r)
+}
+
+func setupHost(ctx context.Context, mgr manager.Manager, r *hostReconciler) error {
 	toHost := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 		name, ok := strings.CutPrefix(o.GetNamespace(), v1alpha1.HostNamespacePrefix)
 		if !ok {
@@ -278,6 +301,7 @@ func setupHost(mgr manager.Manager, r *hostReconciler) error {
 		Owns(&corev1.Namespace{}).Owns(&rbacv1.RoleBinding{}).Owns(&corev1.ConfigMap{}).
 		Watches(&coordinationv1.Lease{}, toHost, builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == v1alpha1.AgentLease }))).
 		Watches(&v1alpha1.Rollout{}, toHost).
+		WatchesRawSource(source.Channel(hostsOnChange(ctx, mgr.GetClient(), r.keys), &handler.EnqueueRequestForObject{})).
 		Complete(patient{r})
 }
 

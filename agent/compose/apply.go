@@ -14,6 +14,7 @@ import (
 	"github.com/docker/compose/v5/pkg/api"
 	"github.com/moby/moby/client"
 
+	"gitlab.com/dynors/sirrat/agent/converge"
 	"gitlab.com/dynors/sirrat/agent/health"
 )
 
@@ -34,6 +35,35 @@ func (b Batch) services() []string {
 	return slices.Concat(b.Start, b.Recreate, b.Force)
 }
 
+// part is work on services that Compose can be asked for in one call.
+type part struct {
+	services []string
+	policy   string
+}
+
+// parts divides the batch in the order of dependencies, so that a service which uses another one's namespaces or volumes is
+// made after that one.
+func (b Batch) parts(model Model) []part {
+	policies := map[string]string{}
+	for policy, services := range map[string][]string{api.RecreateNever: b.Start, api.RecreateDiverged: b.Recreate, api.RecreateForce: b.Force} {
+		for _, name := range services {
+			policies[name] = policy
+		}
+	}
+	var parts []part
+	for _, s := range converge.Sort(model.Services) {
+		policy, concerned := policies[s.Name]
+		switch n := len(parts); {
+		case !concerned:
+		case n > 0 && parts[n-1].policy == policy:
+			parts[n-1].services = append(parts[n-1].services, s.Name)
+		default:
+			parts = append(parts, part{[]string{s.Name}, policy})
+		}
+	}
+	return parts
+}
+
 // Apply carries out a batch, from images that are on disk. Everything else of the project, running or not, stays as view has
 // it; so does a container of the batch that is neither missing nor stopped nor to be recreated.
 func (e *Engine) Apply(ctx context.Context, model Model, view View, batch Batch) error {
@@ -43,13 +73,7 @@ func (e *Engine) Apply(ctx context.Context, model Model, view View, batch Batch)
 	if err := e.makeReady(ctx, view, batch); err != nil {
 		return err
 	}
-	for _, part := range []struct {
-		services []string
-		policy   string
-	}{{batch.Force, api.RecreateForce}, {batch.Recreate, api.RecreateDiverged}, {batch.Start, api.RecreateNever}} {
-		if len(part.services) == 0 {
-			continue
-		}
+	for _, part := range batch.parts(model) {
 		scaled, err := scaledTo(model.project, view, part.services, batch.Scale)
 		if err != nil {
 			return err

@@ -70,6 +70,8 @@ func (e *Engine) follow(ctx context.Context, filters client.Filters, handle func
 		return err
 	}
 	stream := e.client.Events(ctx, client.EventsListOptions{Filters: filters})
+	networks := e.client.Events(ctx, client.EventsListOptions{Filters: client.Filters{}.
+		Add("type", string(events.NetworkEventType)).Add("event", string(events.ActionDisconnect))})
 	handle(Event{}) // the stream is open: what happens from here on is not missed
 	for {
 		select {
@@ -79,7 +81,24 @@ func (e *Engine) follow(ctx context.Context, filters client.Filters, handle func
 			handle(Event{
 				Project: m.Actor.Attributes[api.ProjectLabel], Service: m.Actor.Attributes[api.ServiceLabel], Action: string(m.Action),
 			})
+		case err := <-networks.Err:
+			return err
+		case m := <-networks.Messages:
+			e.disconnected(ctx, m.Actor.Attributes["container"], handle)
 		}
+	}
+}
+
+// disconnected passes on that a container that runs was taken out of a network, which is no event of the container's own.
+// One that ends leaves its networks too; that is known already.
+func (e *Engine) disconnected(ctx context.Context, id string, handle func(Event)) {
+	inspected, err := e.client.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	if err != nil || inspected.Container.Config == nil || inspected.Container.State == nil || !inspected.Container.State.Running {
+		return
+	}
+	labels := inspected.Container.Config.Labels
+	if labels[api.ProjectLabel] != "" {
+		handle(Event{Project: labels[api.ProjectLabel], Service: labels[api.ServiceLabel], Action: string(events.ActionDisconnect)})
 	}
 }
 

@@ -85,12 +85,28 @@ func decline(message string, _ bool) (bool, error) {
 	return false, fmt.Errorf("%w (%s)", ErrVolumeDiverged, message)
 }
 
-// contentHash covers the configs and secrets of a service; empty when it has none.
+// contentKey is the extension of a service that carries the hash of files of the server. It is no part of Compose's hash.
+const contentKey = "x-sirrat-content"
+
+// SetContent notes the hash of what a service is given from files of the server: it counts in ContentLabel.
+func SetContent(service *types.ServiceConfig, hash string) {
+	service.Extensions = maps.Clone(service.Extensions)
+	if service.Extensions == nil {
+		service.Extensions = types.Extensions{}
+	}
+	service.Extensions[contentKey] = hash
+}
+
+// contentHash covers the configs, secrets and files of a service; empty when it has none.
 func contentHash(project *types.Project, service types.ServiceConfig) string {
-	if len(service.Configs)+len(service.Secrets) == 0 {
+	files, _ := service.Extensions[contentKey].(string)
+	if len(service.Configs)+len(service.Secrets) == 0 && files == "" {
 		return ""
 	}
 	sum := sha256.New()
+	if files != "" {
+		fmt.Fprintf(sum, "files %q\n", files)
+	}
 	add := func(kind, source string, object types.FileObjectConfig) {
 		content := object.Content
 		if content == "" && object.Environment != "" {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -123,6 +124,44 @@ func (c *Client) AuthorizationKeys(ctx context.Context, host string) (map[string
 	return m.Data, nil
 }
 
+// maxStatements bounds what KeySets takes.
+const maxStatements = 1000
+
+// KeySets reads the signed statements that lead from each set of authorization keys to the next, by serial number; none when
+// the control plane is older than they are.
+func (c *Client) KeySets(ctx context.Context, host string) (map[int64]string, error) {
+	data, err := c.configMap(ctx, host, v1alpha1.KeySets)
+	if err != nil {
+		return nil, err
+	}
+	statements := map[int64]string{}
+	for name, text := range data {
+		if serial, err := strconv.ParseInt(name, 10, 64); err == nil && len(statements) < maxStatements {
+			statements[serial] = text
+		}
+	}
+	return statements, nil
+}
+
+// API reads the address of the HTTP API, "" when the control plane does not say.
+func (c *Client) API(ctx context.Context, host string) (string, error) {
+	data, err := c.configMap(ctx, host, v1alpha1.HostInfo)
+	return data[v1alpha1.InfoURL], err
+}
+
+// configMap reads a ConfigMap of a host; nil when there is none.
+func (c *Client) configMap(ctx context.Context, host, name string) (map[string]string, error) {
+	m := &corev1.ConfigMap{}
+	err := c.core.Get().Namespace(v1alpha1.HostNamespace(host)).Resource("configmaps").Name(name).Timeout(requestTimeout).Do(ctx).Into(m)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", v1alpha1.HostNamespace(host), name, err)
+	}
+	return m.Data, nil
+}
+
 // Secret reads a Secret delivered to a host.
 func (c *Client) Secret(ctx context.Context, host, name string) (map[string][]byte, error) {
 	s := &corev1.Secret{}
@@ -134,8 +173,9 @@ func (c *Client) Secret(ctx context.Context, host, name string) (map[string][]by
 }
 
 // WatchRollouts follows the Rollouts of a host until ctx ends: offered is called for each that is there or changes,
-// withdrawn for each that is gone, one call at a time. It reconnects by itself; failed is called for each failure.
-func (c *Client) WatchRollouts(ctx context.Context, host string, offered, withdrawn func(*v1alpha1.Rollout), failed func(error)) {
+// withdrawn for each that is gone, one call at a time; synced once all that were there at first have been offered. It
+// reconnects by itself; failed is called for each failure.
+func (c *Client) WatchRollouts(ctx context.Context, host string, offered, withdrawn func(*v1alpha1.Rollout), synced func(), failed func(error)) {
 	lw := cache.NewListWatchFromClient(c.sirrat, "rollouts", v1alpha1.HostNamespace(host), fields.Everything())
 	informer := cache.NewSharedIndexInformer(lw, &v1alpha1.Rollout{}, 0, nil)
 	handle := func(f func(*v1alpha1.Rollout)) func(any) {
@@ -161,13 +201,18 @@ func (c *Client) WatchRollouts(ctx context.Context, host string, offered, withdr
 		failed(err)
 	}
 	add, update := handle(offered), handle(offered)
-	_, err = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	handlers, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: add, UpdateFunc: func(_, object any) { update(object) }, DeleteFunc: handle(withdrawn),
 	})
 	if err != nil {
 		failed(err)
 		return
 	}
+	go func() {
+		if cache.WaitForCacheSync(ctx.Done(), handlers.HasSynced) {
+			synced()
+		}
+	}()
 	informer.RunWithContext(ctx)
 }
 

@@ -29,6 +29,8 @@ func NextRound(s Service, fresh, old []Container) Round {
 		mayStay = max(0, missing-step)
 	}
 	switch {
+	case s.Manner.Order == StartFirst && len(fresh) == 0 && missing > 0: // nothing goes before there is anything new
+		return Round{Create: step}
 	case len(old) > mayStay:
 		return Round{Retire: old[mayStay:]}
 	case missing > 0:

@@ -5,7 +5,7 @@
 // certificate in time.
 //
 // Nothing secret is sent before the control plane has shown a CA whose key has the expected hash. It may import agent/control,
-// agent/disk, api/v1alpha1, internal/envelope and client-go.
+// agent/disk, api/v1alpha1, internal/envelope, internal/keyset, internal/reenrol and client-go.
 package enrol
 
 import (
@@ -18,12 +18,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +32,8 @@ import (
 
 	"gitlab.com/dynors/sirrat/agent/disk"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
-	"gitlab.com/dynors/sirrat/internal/envelope"
+	"gitlab.com/dynors/sirrat/internal/keyset"
+	"gitlab.com/dynors/sirrat/internal/reenrol"
 )
 
 // ErrNotEnrolled says that the server has not joined.
@@ -53,8 +53,50 @@ type Identity struct {
 	CA          string `json:"ca"`
 	Certificate string `json:"certificate"`
 	Key         string `json:"key"`
-	// AuthorizationKeys that are pinned: key id → PEM (PKIX).
+	// Revocations of the host before this agent joined; part of its user name.
+	Revocations int64 `json:"revocations,omitempty"`
+	// API is the address of the HTTP API, without /api: the way back when the certificate has expired.
+	API string `json:"api,omitempty"`
+	// Proxy and NoProxy are as in HTTPS_PROXY and NO_PROXY; the former may hold a password. They are kept so that the service
+	// goes the same way as `join` did.
+	Proxy   string `json:"proxy,omitempty"`
+	NoProxy string `json:"noProxy,omitempty"`
+	// AuthorizationKeys that may sign: key id → PEM (PKIX). They were pinned at enrolment, or follow from those by signed
+	// statements, of which KeySet is the serial number of the last.
 	AuthorizationKeys map[string]string `json:"authorizationKeys,omitempty"`
+	KeySet            int64             `json:"keySet,omitempty"`
+	// RetiredKeys and RevokedKeys are known so that a refusal can say what is wrong.
+	RetiredKeys map[string]string `json:"retiredKeys,omitempty"`
+	RevokedKeys map[string]string `json:"revokedKeys,omitempty"`
+}
+
+// User is the agent's name at the control plane.
+func (i *Identity) User() string { return v1alpha1.AgentUserAfter(i.Host, i.HostUID, i.Revocations) }
+
+// KeyHash is the hash of the key that the agent authenticates with.
+func (i *Identity) KeyHash() string {
+	pair, err := i.certificate()
+	if err != nil {
+		return ""
+	}
+	return reenrol.Hash(pair.Leaf.RawSubjectPublicKeyInfo)
+}
+
+// Keys are the keys that the agent knows, as a set.
+func (i *Identity) Keys() keyset.Set {
+	whole := func(keys map[string]string) map[string]string {
+		out := map[string]string{}
+		for id, text := range keys {
+			out["sha256:"+strings.TrimPrefix(id, "sha256:")] = text
+		}
+		return out
+	}
+	return keyset.Set{Serial: i.KeySet, Keys: whole(i.AuthorizationKeys), Retired: whole(i.RetiredKeys), Revoked: whole(i.RevokedKeys)}
+}
+
+// SetKeys replaces the keys that the agent knows.
+func (i *Identity) SetKeys(s keyset.Set) {
+	i.KeySet, i.AuthorizationKeys, i.RetiredKeys, i.RevokedKeys = s.Serial, s.Keys, s.Retired, s.Revoked
 }
 
 // LoadIdentity reads the identity in a data folder; ErrNotEnrolled when there is none.
@@ -88,19 +130,6 @@ func (i *Identity) Save(dir string) error {
 	return disk.WriteFile(filepath.Join(dir, identityFile), append(data, '\n'))
 }
 
-// PinnedKeys are the keys that may sign authorizations for this host, in a stable order.
-func (i *Identity) PinnedKeys() ([]envelope.PublicKey, error) {
-	var keys []envelope.PublicKey
-	for _, id := range slices.Sorted(maps.Keys(i.AuthorizationKeys)) {
-		key, err := envelope.ParsePublicKey(i.AuthorizationKeys[id])
-		if err != nil {
-			return nil, fmt.Errorf("pinned key %s: %w", id, err)
-		}
-		keys = append(keys, key)
-	}
-	return keys, nil
-}
-
 func (i *Identity) certificate() (*tls.Certificate, error) {
 	pair, err := tls.X509KeyPair([]byte(i.Certificate), []byte(i.Key))
 	if err != nil {
@@ -125,7 +154,7 @@ func (i *Identity) checkOwner() error {
 		return err
 	}
 	subject := pair.Leaf.Subject
-	if subject.CommonName != v1alpha1.AgentUser(i.Host, i.HostUID) || !slices.Equal(subject.Organization, []string{v1alpha1.AgentGroup}) {
+	if subject.CommonName != i.User() || !slices.Equal(subject.Organization, []string{v1alpha1.AgentGroup}) {
 		return fmt.Errorf("the certificate is for %q in %q", subject.CommonName, subject.Organization)
 	}
 	return nil
@@ -147,7 +176,11 @@ func Connect(identity Identity, userAgent string) (*Connection, error) {
 	if !roots.AppendCertsFromPEM([]byte(identity.CA)) {
 		return nil, errors.New("the CA certificate cannot be read, join again")
 	}
-	c := &Connection{dialer: connrotation.NewDialer((&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext)}
+	way, err := wayOut(identity.Proxy, identity.NoProxy)
+	if err != nil {
+		return nil, err
+	}
+	c := &Connection{dialer: connrotation.NewDialer(way.dial)}
 	if err := c.Replace(identity); err != nil {
 		return nil, err
 	}
@@ -160,7 +193,7 @@ func Connect(identity Identity, userAgent string) (*Connection, error) {
 				return c.pair, nil
 			},
 		},
-		TLSHandshakeTimeout: dialTimeout, DialContext: c.dialer.DialContext, Proxy: http.ProxyFromEnvironment,
+		TLSHandshakeTimeout: dialTimeout, DialContext: c.dialer.DialContext, Proxy: way.proxy,
 		MaxIdleConnsPerHost: 2,
 	})
 	c.config = &rest.Config{Host: identity.Server, Transport: transport, UserAgent: userAgent, QPS: -1}
@@ -198,26 +231,44 @@ func (c *Connection) Replace(identity Identity) error {
 	return nil
 }
 
-// FindCA connects to a server without trusting it and without sending anything, and returns the certificate (PEM) in the
-// chain it presents whose key has the hash "sha256:<hex>".
-func FindCA(ctx context.Context, address, hash string) (string, error) {
+// errSeen ends a connection once the chain has been seen.
+var errSeen = errors.New("the certificates were seen")
+
+// FindCA connects to a server, through the proxy if there is one, without trusting it and without sending it anything, and
+// returns the certificate (PEM) in the chain it presents whose key has the hash "sha256:<hex>".
+func FindCA(ctx context.Context, address, hash, proxy, noProxy string) (string, error) {
+	way, err := wayOut(proxy, noProxy)
+	if err != nil {
+		return "", err
+	}
 	var chain []*x509.Certificate
-	dialer := &tls.Dialer{Config: &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		// Nothing is trusted yet, and nothing but the presented chain is taken from this connection, which ends here.
-		InsecureSkipVerify: true, //nolint:gosec // the chain is judged by the hash of the CA's key
-		VerifyConnection: func(state tls.ConnectionState) error {
-			chain = state.PeerCertificates
-			return nil
+	transport := &http.Transport{
+		Proxy: way.proxy, DialContext: way.dial, TLSHandshakeTimeout: dialTimeout, DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			// Nothing is trusted yet, and nothing but the presented chain is taken from this connection, which ends here, before
+			// the request is sent.
+			InsecureSkipVerify: true, //nolint:gosec // the chain is judged by the hash of the CA's key
+			VerifyConnection: func(state tls.ConnectionState) error {
+				chain = state.PeerCertificates
+				return errSeen
+			},
 		},
-	}}
+	}
+	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	connection, err := dialer.DialContext(ctx, "tcp", address)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address, nil)
 	if err != nil {
 		return "", fmt.Errorf("connect to %s: %w", address, err)
 	}
-	connection.Close()
+	response, err := transport.RoundTrip(request)
+	if err == nil {
+		response.Body.Close()
+	}
+	if !errors.Is(err, errSeen) {
+		return "", fmt.Errorf("connect to %s%s: %w", address, way.via(), err)
+	}
 	for _, certificate := range chain {
 		if certificate.IsCA && spkiHash(certificate) == hash {
 			return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})), nil

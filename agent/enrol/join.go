@@ -30,7 +30,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/agent/control"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
-	"gitlab.com/dynors/sirrat/internal/envelope"
+	"gitlab.com/dynors/sirrat/internal/keyset"
 )
 
 // Times of enrolment.
@@ -56,6 +56,8 @@ type Request struct {
 	// CAHash is "sha256:" and the hex digest of the CA key (SubjectPublicKeyInfo). CAFile is the CA itself (PEM). One of them.
 	CAHash string
 	CAFile string
+	// Proxy and NoProxy as in HTTPS_PROXY and NO_PROXY; without Proxy those of the environment are used, and kept.
+	Proxy, NoProxy string
 	// UserAgent for the requests.
 	UserAgent string
 }
@@ -71,6 +73,10 @@ func (r *Request) check() (address string, err error) {
 		return "", fmt.Errorf("server %q: use https://host:port", r.Server)
 	}
 	r.Server = "https://" + u.Host
+	r.Proxy, r.NoProxy = chosenProxy(r.Proxy, r.NoProxy)
+	if _, err := wayOut(r.Proxy, r.NoProxy); err != nil {
+		return "", err
+	}
 	r.Token, r.CAHash = strings.TrimSpace(r.Token), strings.ToLower(strings.TrimSpace(r.CAHash))
 	if !tokenFormat.MatchString(r.Token) {
 		return "", errors.New("--token: not a token, it looks like abcdef.0123456789abcdef") // without quoting it
@@ -104,8 +110,13 @@ func Join(ctx context.Context, r Request, say func(format string, args ...any)) 
 		return nil, err
 	}
 	say("The control plane %s is the right one.", r.Server)
+	way, err := wayOut(r.Proxy, r.NoProxy)
+	if err != nil {
+		return nil, err
+	}
 	client, err := control.New(&rest.Config{
 		Host: r.Server, BearerToken: r.Token, UserAgent: r.UserAgent, TLSClientConfig: rest.TLSClientConfig{CAData: []byte(ca)},
+		Proxy: way.proxy, Dial: way.dial,
 	})
 	if err != nil {
 		return nil, err
@@ -114,8 +125,8 @@ func Join(ctx context.Context, r Request, say func(format string, args ...any)) 
 	if err != nil {
 		return nil, explainToken(r.Server, err)
 	}
-	identity := &Identity{Server: r.Server, CA: ca}
-	if identity.Host, identity.HostUID, err = hostOf(user.Groups); err != nil {
+	identity := &Identity{Server: r.Server, CA: ca, Proxy: r.Proxy, NoProxy: r.NoProxy}
+	if identity.Host, identity.HostUID, identity.Revocations, err = hostOf(user.Groups); err != nil {
 		return nil, err
 	}
 	say("The token enrols the host %s.", identity.Host)
@@ -132,7 +143,7 @@ func Join(ctx context.Context, r Request, say func(format string, args ...any)) 
 
 func (r Request) findCA(ctx context.Context, address string) (string, error) {
 	if r.CAHash != "" {
-		return FindCA(ctx, address, r.CAHash)
+		return FindCA(ctx, address, r.CAHash, r.Proxy, r.NoProxy)
 	}
 	data, err := os.ReadFile(r.CAFile)
 	if err != nil {
@@ -155,48 +166,37 @@ func explainToken(server string, err error) error {
 }
 
 // hostOf finds the one host that a token may enrol among its groups.
-func hostOf(groups []string) (name, uid string, err error) {
+func hostOf(groups []string) (name, uid string, revocations int64, err error) {
 	for _, group := range groups {
 		rest, found := strings.CutPrefix(group, v1alpha1.EnrolGroupPrefix)
 		if !found {
 			continue
 		}
-		n, u, split := strings.Cut(rest, ":")
-		if !split || n == "" || u == "" {
-			return "", "", fmt.Errorf("the token's group %q names no host", group)
-		}
 		if name != "" {
-			return "", "", errors.New("the token is for more than one host")
+			return "", "", 0, errors.New("the token is for more than one host")
 		}
-		name, uid = n, u
+		var ok bool
+		if name, uid, revocations, ok = v1alpha1.ParseAgent(rest); !ok {
+			return "", "", 0, fmt.Errorf("the token's group %q names no host", group)
+		}
 	}
 	if name == "" {
-		return "", "", errors.New("the token is for no host: use the one that `kubectl sirrat host add` printed")
+		return "", "", 0, errors.New("the token is for no host: use the one that `kubectl sirrat host add` printed")
 	}
-	return name, uid, nil
+	return name, uid, revocations, nil
 }
 
 // obtain makes a new key and has a certificate issued for it.
 func (i *Identity) obtain(ctx context.Context, client *control.Client) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, request, err := i.request()
 	if err != nil {
-		return fmt.Errorf("generate key: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("encode key: %w", err)
-	}
-	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: v1alpha1.AgentUser(i.Host, i.HostUID), Organization: []string{v1alpha1.AgentGroup}},
-	}, key)
-	if err != nil {
-		return fmt.Errorf("make certificate request: %w", err)
+		return err
 	}
 	seconds := int32(Lifetime / time.Second)
 	created, err := client.Request(ctx, &certificatesv1.CertificateSigningRequest{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "sirrat-agent-" + i.Host + "-"},
 		Spec: certificatesv1.CertificateSigningRequestSpec{
-			Request:           pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request}),
+			Request:           request,
 			SignerName:        certificatesv1.KubeAPIServerClientSignerName,
 			ExpirationSeconds: &seconds,
 			Usages:            []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth, certificatesv1.UsageDigitalSignature},
@@ -209,9 +209,32 @@ func (i *Identity) obtain(ctx context.Context, client *control.Client) error {
 	if err != nil {
 		return err
 	}
+	return i.take(certificate, key)
+}
+
+// request makes a new key (PEM) and a request for a certificate for it (PEM).
+func (i *Identity) request() (key, request []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("generate key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode key: %w", err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: i.User(), Organization: []string{v1alpha1.AgentGroup}},
+	}, private)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make certificate request: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}), nil
+}
+
+// take uses an issued certificate and its key, if they are what was asked for.
+func (i *Identity) take(certificate, key []byte) error {
 	next := *i
-	next.Certificate = string(certificate)
-	next.Key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	next.Certificate, next.Key = string(certificate), string(key)
 	if err := next.checkOwner(); err != nil {
 		return fmt.Errorf("the issued certificate is not what was asked for: %w", err)
 	}
@@ -257,13 +280,7 @@ func PinKeys(ctx context.Context, identity *Identity, client *control.Client) er
 			err = errors.New("the control plane names no key that may sign authorizations")
 		}
 		if err == nil {
-			for id, text := range keys {
-				if _, parseErr := envelope.ParsePublicKey(text); parseErr != nil {
-					return fmt.Errorf("authorization key %s: %w", id, parseErr)
-				}
-			}
-			identity.AuthorizationKeys = keys
-			return nil
+			return identity.pin(ctx, keys, client)
 		}
 		select {
 		case <-ctx.Done():
@@ -271,6 +288,28 @@ func PinKeys(ctx context.Context, identity *Identity, client *control.Client) er
 		case <-time.After(wait):
 		}
 	}
+}
+
+// pin takes the keys that the control plane shows for the right ones, this one time, with the statements that belong to them.
+func (i *Identity) pin(ctx context.Context, keys map[string]string, client *control.Client) error {
+	pinned := Identity{AuthorizationKeys: keys}
+	set := pinned.Keys()
+	if _, err := set.Parse(); err != nil {
+		return fmt.Errorf("authorization keys: %w", err)
+	}
+	statements, err := client.KeySets(ctx, i.Host)
+	if err != nil {
+		return err
+	}
+	if i.API, err = client.API(ctx, i.Host); err != nil {
+		return err
+	}
+	set, err = keyset.Advance(ctx, set, statements)
+	i.SetKeys(set)
+	if err != nil {
+		return fmt.Errorf("the keys were pinned, but not all that is said of them fits: %w", err)
+	}
+	return nil
 }
 
 // Renew has a certificate issued for a new key, with the rights of the present one.

@@ -55,8 +55,8 @@ type Deployment struct {
 	UID  string `json:"uid"`
 	// Spec as it was authorised.
 	Spec v1alpha1.RolloutSpec `json:"spec"`
-	// Secrets are the values from Secrets.
-	Secrets map[string]string `json:"secrets,omitempty"`
+	// Secrets are the values from Secrets, and those hidden.
+	Secrets Secrets `json:"secrets,omitempty"`
 	// Completed are the one-shot services that ended well.
 	Completed []string `json:"completed,omitempty"`
 	// HealthySince is the beginning of the present streak of health; zero while it is not healthy.
@@ -66,6 +66,30 @@ type Deployment struct {
 	// Manner says in words how its services took the place of those before.
 	Manner string `json:"manner,omitempty"`
 }
+
+// Secrets are values that must not leave the host. Those that were read from the host's own files are hidden: they are
+// redacted like the others, but never stored, since the files are there to be read again.
+type Secrets map[string]string
+
+// hiddenPrefix of a name cannot begin the name of a variable.
+const hiddenPrefix = "\x00"
+
+// Hide notes a value that is to be redacted and not stored.
+func (s Secrets) Hide(name, value string) { s[hiddenPrefix+name] = value }
+
+// Values are the secrets that are not hidden.
+func (s Secrets) Values() map[string]string {
+	values := make(map[string]string, len(s))
+	for name, value := range s {
+		if !strings.HasPrefix(name, hiddenPrefix) {
+			values[name] = value
+		}
+	}
+	return values
+}
+
+// MarshalJSON leaves out what is hidden.
+func (s Secrets) MarshalJSON() ([]byte, error) { return json.Marshal(s.Values()) }
 
 // Begin notes the beginning of a phase. A phase that began before, until the agent was restarted, keeps its first time.
 func (d *Deployment) Begin(phase string, now time.Time) {

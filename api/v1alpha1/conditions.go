@@ -30,8 +30,13 @@ const (
 	// ConditionDecommissioned is True on an Environment that was taken down on every host, False with a reason while it is.
 	// Absent where nobody asked for it.
 	ConditionDecommissioned = "Decommissioned"
+	// ConditionAdmitted is False on an Environment whose compose file the policy of one of its hosts refuses, or where a
+	// host's policy cannot be used.
+	ConditionAdmitted = "Admitted"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
+	// ConditionInStep is False on a Host whose agent knows of newer orders or keys than the control plane.
+	ConditionInStep = "InStep"
 	// ConditionDrifted is True on a Rollout that runs while the containers differ from it in a way that is only reported.
 	ConditionDrifted = "Drifted"
 )
@@ -84,8 +89,12 @@ const (
 	ReasonHeartbeat      = "Heartbeat"      // heard of recently
 	ReasonHeartbeatLost  = "HeartbeatLost"  // not heard of for three intervals
 	ReasonEnrolled       = "Enrolled"       // certificate issued
+	ReasonRevoked        = "Revoked"        // the agent's access was withdrawn
+	ReasonInStep         = "InStep"         // the agent knows nothing newer than the control plane
+	ReasonRestored       = "Restored"       // the agent knows newer orders or keys: was an older backup restored?
 	ReasonNoMatchingHost = "NoMatchingHost" // Environment: no Host carries the labels and may run the project
 	ReasonExternal       = "External"       // Environment: deployed by a pipeline, no agent
+	ReasonAdmitted       = "Admitted"       // Environment: its hosts' policies allow its compose file
 
 	// Environments
 	ReasonSuspended      = "Suspended"      // nothing is touched until it is unsuspended
@@ -94,17 +103,35 @@ const (
 	ReasonDecommissioned = "Decommissioned" // taken down everywhere
 
 	// Rollouts, written by agents
+	ReasonPolicyRefused        = "PolicyRefused" // the server's owner does not allow what the release asks for
 	ReasonPending              = "Pending"
 	ReasonDrifted              = "Drifted"    // somebody changed or added containers
 	ReasonAsDeployed           = "AsDeployed" // nobody did
 	ReasonHealthy              = "Healthy"
 	ReasonUnhealthy            = "Unhealthy"
 	ReasonAuthorizationInvalid = "AuthorizationInvalid"
-	ReasonPullFailed           = "PullFailed"
-	ReasonStartFailed          = "StartFailed"
-	ReasonRollbackFailed       = "RollbackFailed"
-	ReasonRemoved              = "Removed"
-	ReasonHeld                 = "Held" // failed past the point of no return: a person decides
+
+	// Rollouts that an agent refuses, each for one kind of fault or attack.
+	ReasonAuthorizationMalformed = "AuthorizationMalformed" // not an envelope or statement; members twice
+	ReasonUnknownKey             = "UnknownKey"             // signed by a key that was never trusted here
+	ReasonRetiredKey             = "RetiredKey"             // signed by a key that was rotated out
+	ReasonRevokedKey             = "RevokedKey"             // signed by a key that was revoked
+	ReasonOtherHost              = "OtherHost"              // authorised for another host
+	ReasonOlderSequence          = "OlderSequence"          // a newer one was carried out, and the control plane does not know it
+	ReasonAuthorizationExpired   = "AuthorizationExpired"   // not begun in time
+	ReasonImagesAltered          = "ImagesAltered"          // other images than were authorised
+	ReasonComposeAltered         = "ComposeAltered"         // the compose file does not have its hash
+	ReasonRolloutAltered         = "RolloutAltered"         // anything else differs from what was authorised
+	ReasonAcceptanceMissing      = "AcceptanceMissing"      // the host's owner demands the client's signature, and there is none
+	ReasonAcceptanceUntrusted    = "AcceptanceUntrusted"    // signed by another key than the client's
+	ReasonAcceptanceRefused      = "AcceptanceRefused"      // the client refused
+	ReasonAcceptanceOther        = "AcceptanceOther"        // the client accepted something else
+
+	ReasonPullFailed     = "PullFailed"
+	ReasonStartFailed    = "StartFailed"
+	ReasonRollbackFailed = "RollbackFailed"
+	ReasonRemoved        = "Removed"
+	ReasonHeld           = "Held" // failed past the point of no return: a person decides
 	// Preflight: nothing was touched.
 	ReasonDiskFull          = "DiskFull"          // too little room for the images, or for the agent's own state
 	ReasonWrongArchitecture = "WrongArchitecture" // the image does not run on this server's processor or system

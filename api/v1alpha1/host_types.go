@@ -31,6 +31,8 @@ type Host struct {
 }
 
 // HostSpec declares a server.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.revocations) ? self.revocations : 0) >= (has(oldSelf.revocations) ? oldSelf.revocations : 0)",message="revocations never fall: certificates that were revoked would be worth something again"
 type HostSpec struct {
 	// Projects that may ever be sent to it. Required.
 	// +kubebuilder:validation:MinItems=1
@@ -47,6 +49,12 @@ type HostSpec struct {
 	// healed at any time. Default: always.
 	// +optional
 	Window *Window `json:"window,omitempty"`
+	// How often the agent's access was revoked; each time makes every certificate and join command from before void. Raised by
+	// `kubectl sirrat host revoke`; it never falls. Default 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	Revocations int64 `json:"revocations,omitempty"`
 }
 
 // HostStatus is what is known of a server.
@@ -60,10 +68,19 @@ type HostStatus struct {
 	// Name of the certificate signing request that enrolled the agent.
 	// +optional
 	EnrolledBy string `json:"enrolledBy,omitempty"`
+	// Revocations that have taken effect.
+	// +optional
+	Revocations int64 `json:"revocations,omitempty"`
+	// Hashes ("sha256:…") of the keys that certificates were issued for, newest first, as far back as the one that the agent
+	// is known to use. With one of them an agent whose certificate has expired proves who it is.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	CertificateKeys []string `json:"certificateKeys,omitempty"`
 	// "healthy/assigned" rollouts.
 	// +optional
 	RolloutsSummary string `json:"rolloutsSummary,omitempty"`
-	// Ready and Enrolled.
+	// Ready, Enrolled and InStep.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -90,6 +107,21 @@ type AgentInfo struct {
 	// Memory in bytes.
 	// +optional
 	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	// Hash ("sha256:…") of the key that the agent authenticates with.
+	// +optional
+	CertificateKey string `json:"certificateKey,omitempty"`
+	// Serial number of the set of authorization keys that the agent trusts.
+	// +optional
+	KeySet int64 `json:"keySet,omitempty"`
+	// What the agent knows better than the control plane, which may have been restored from an older backup.
+	// +optional
+	Ahead string `json:"ahead,omitempty"`
+	// What the server's owner allows there, defaults filled in. Absent: not reported, the defaults are assumed.
+	// +optional
+	Policy *HostPolicy `json:"policy,omitempty"`
+	// Why the owner's policy cannot be used: until it is mended, nothing new is deployed there.
+	// +optional
+	PolicyProblem string `json:"policyProblem,omitempty"`
 }
 
 // HostList is a list of Hosts.

@@ -2,7 +2,10 @@
 
 package v1alpha1
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // Labels and annotations that users and programs may rely on.
 const (
@@ -71,6 +74,17 @@ const (
 	// key id → PEM (PKIX).
 	AuthorizationKeys = "authorization-keys"
 
+	// KeySets is the ConfigMap, in each host's namespace, of the signed statements that lead from each set of authorization
+	// keys to the next: serial number → DSSE envelope.
+	KeySets = "key-sets"
+	// HostInfo is the ConfigMap, in each host's namespace, that tells the agent about the installation: InfoURL.
+	HostInfo = "installation"
+
+	// LabelReenrolment marks the requests for certificates that the HTTP API makes for agents whose certificate has expired.
+	LabelReenrolment = Group + "/re-enrolment"
+	// AnnotationProof on such a request is what the agent proved itself with, as JSON.
+	AnnotationProof = Group + "/proof"
+
 	// AgentUserPrefix + host + ":" + host uid is an agent's user name; AgentGroup its only organisation.
 	AgentUserPrefix = "sirrat:host:"
 	// AgentGroup is the group of every agent.
@@ -85,6 +99,36 @@ func HostNamespace(host string) string { return HostNamespacePrefix + host }
 // AgentUser is the user name of the agent of one Host object: bound to the uid, so that a recreated Host of the same
 // name does not inherit the old agent's rights.
 func AgentUser(host, uid string) string { return AgentUserPrefix + host + ":" + uid }
+
+// AgentUserAfter is the user name of an agent that enrolled after so many revocations of its host: a certificate from
+// before the last one is of another user.
+func AgentUserAfter(host, uid string, revocations int64) string {
+	if revocations <= 0 {
+		return AgentUser(host, uid)
+	}
+	return AgentUser(host, uid) + ":" + strconv.FormatInt(revocations, 10)
+}
+
+// EnrolGroup is the group of a bootstrap token that may enrol one host after so many revocations.
+func EnrolGroup(host, uid string, revocations int64) string {
+	return EnrolGroupPrefix + strings.TrimPrefix(AgentUserAfter(host, uid, revocations), AgentUserPrefix)
+}
+
+// ParseAgent reads what follows the prefix of an agent's user name or a token's group.
+func ParseAgent(rest string) (host, uid string, revocations int64, ok bool) {
+	parts := strings.Split(rest, ":")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+		return "", "", 0, false
+	}
+	if len(parts) == 3 {
+		n, err := strconv.ParseInt(parts[2], 10, 64)
+		if err != nil || n < 1 || strconv.FormatInt(n, 10) != parts[2] {
+			return "", "", 0, false
+		}
+		revocations = n
+	}
+	return parts[0], parts[1], revocations, true
+}
 
 // RolloutName is the name of a Rollout in a host's namespace: one for each authorisation.
 func RolloutName(project, environment string, sequence int64) string {

@@ -285,7 +285,8 @@ type EnvironmentBundle struct {
 	// Hash of the values and of the contents of the secrets.
 	// +optional
 	ValuesHash string `json:"valuesHash,omitempty"`
-	// Why there is no hash: what is wrong with compose file, values or secrets, and how to mend it.
+	// What is wrong with compose file, values or secrets, so that there is no hash; or what a host's policy refuses. And how
+	// to mend it.
 	// +optional
 	Problem string `json:"problem,omitempty"`
 }

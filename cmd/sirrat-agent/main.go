@@ -22,6 +22,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"gitlab.com/dynors/sirrat/agent"
+	"gitlab.com/dynors/sirrat/agent/service"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 	"gitlab.com/dynors/sirrat/internal/version"
 )
 
@@ -41,7 +43,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, errDiffers) { // it was printed
+		if !errors.Is(err, errDiffers) && !errors.Is(err, errRefused) && !errors.Is(err, errNotVerified) { // it was printed
 			fmt.Fprintln(os.Stderr, "Error:", err)
 		}
 		os.Exit(1)
@@ -52,6 +54,7 @@ func main() {
 type settings struct {
 	dataDir    string
 	dockerHost string
+	policy     string
 	logLevel   string
 }
 
@@ -67,10 +70,12 @@ running what runs, with or without the control plane. The server needs no open p
 	}
 	root.PersistentFlags().StringVar(&s.dataDir, "data-dir", "/var/lib/sirrat-agent", "folder of the agent's identity and state")
 	root.PersistentFlags().StringVar(&s.dockerHost, "docker-host", "", "address of the Docker engine (default $DOCKER_HOST, or else the default socket)")
-	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), suspendCommand(s), resumeCommand(s), logsCommand(s), diffCommand(s), historyCommand(s), &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Version) },
-	})
+	root.PersistentFlags().StringVar(&s.policy, "policy", hostpolicy.DefaultFile, "file of this server's owner that says what releases may do here")
+	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), suspendCommand(s), resumeCommand(s), logsCommand(s), diffCommand(s), historyCommand(s),
+		policyCommand(s), verifyCommand(s), &cobra.Command{
+			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Version) },
+		})
 	return root
 }
 
@@ -80,8 +85,9 @@ func joinCommand(s *settings) *cobra.Command {
 		Use:   "join SERVER",
 		Short: "Make this server a host, with the command that `kubectl sirrat host add` printed",
 		Long: `join finds the control plane's CA by the hash of its key, has a certificate issued for a key that never leaves this server,
-and pins the keys that may sign deployments. Nothing secret is sent before the CA is known to be the right one. Joining
-again does nothing.`,
+and pins the keys that may sign deployments. Nothing secret is sent before the CA is known to be the right one. It goes
+through the proxy of $HTTPS_PROXY ($NO_PROXY), or --proxy, and so does the agent from then on. At the end it installs and
+starts the agent as a service of systemd. Joining again does nothing but that.`,
 		Example: `  sirrat-agent join https://sirrat.example:6443 --token abcdef.0123456789abcdef \
     --ca-hash sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08`,
 		Args: cobra.ExactArgs(1),
@@ -95,6 +101,9 @@ again does nothing.`,
 	cmd.Flags().StringVar(&o.Token, "token", "", "one-time token of this host")
 	cmd.Flags().StringVar(&o.CAHash, "ca-hash", "", "sha256:<hex> of the CA's public key (SubjectPublicKeyInfo)")
 	cmd.Flags().StringVar(&o.CAFile, "ca-file", "", "file of the CA (PEM), instead of --ca-hash")
+	cmd.Flags().StringVar(&o.Service, "service", service.Auto, "auto: a service of systemd where it runs; systemd: in any case; none")
+	cmd.Flags().StringVar(&o.Proxy, "proxy", "", "http://[USER:PASSWORD@]HOST:PORT, or https:// or socks5:// (default $HTTPS_PROXY); kept in the identity")
+	cmd.Flags().StringVar(&o.NoProxy, "no-proxy", "", "hosts to reach without the proxy, as in $NO_PROXY (the default)")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "join again, forgetting the identity that this server has")
 	cobra.CheckErr(cmd.MarkFlagRequired("token"))
 	return cmd
@@ -116,7 +125,7 @@ func runCommand(s *settings) *cobra.Command {
 			}
 			klog.SetLogger(log.WithName("client").V(1))
 			return agent.Run(cmd.Context(), agent.Options{
-				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Version: version.Version, Log: log,
+				DataDir: s.dataDir, DockerHost: s.dockerHost, Heartbeat: heartbeat, MetricsBind: metrics, Policy: s.policy, Version: version.Version, Log: log,
 			})
 		},
 	}

@@ -42,6 +42,6 @@ signed PV, and lets an agent on each server deploy exactly what was approved.`,
 		DisableFlagParsing: true,
 		Run:                func(_ *cobra.Command, args []string) { runKubectl(args) },
 	}
-	cmd.AddCommand(newServerCommand(), newControllerCommand(), newUserCommand(), newInstallCommand(), kubectl)
+	cmd.AddCommand(newServerCommand(), newControllerCommand(), newUserCommand(), newKeysCommand(), newInstallCommand(), kubectl)
 	return cmd
 }

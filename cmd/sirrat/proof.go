@@ -88,15 +88,6 @@ func (p *proof) openArchive(ctx context.Context, where string) error {
 	return nil
 }
 
-// publicKeys are the installation's, by their whole id.
-func (p *proof) publicKeys() map[string]string {
-	out := map[string]string{}
-	for id, text := range p.keys.Public {
-		out["sha256:"+id] = text
-	}
-	return out
-}
-
 func (p *proof) close() {
 	for _, f := range p.closers {
 		if err := f(); err != nil {

@@ -18,11 +18,13 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/controllers"
 	"gitlab.com/dynors/sirrat/internal/ingest"
+	"gitlab.com/dynors/sirrat/internal/reenrol"
 	"gitlab.com/dynors/sirrat/internal/signing"
 )
 
@@ -56,7 +58,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	if err != nil {
 		return err
 	}
-	setup := controllers.Options{Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page}
+	setup := controllers.Options{Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page, URL: o.publicURL}
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err
 	}
@@ -70,7 +72,8 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	handler, err := ingest.New(ingest.Options{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Log: o.log.WithName("http"),
 		Stopping: ctx.Done(), CreatedBy: user,
-		Journal: proof.journal, Archive: proof.store, Keys: proof.publicKeys(), ExportDir: proof.temp,
+		Journal: proof.journal, Archive: proof.store, Keys: proof.keys.Public, ExportDir: proof.temp,
+		Reenrol: reenrolments(proof.direct),
 	})
 	if err != nil {
 		return err
@@ -149,4 +152,16 @@ func whoAmI(ctx context.Context, cfg *rest.Config) (string, error) {
 		return "", fmt.Errorf("ask who we are: %w", err)
 	}
 	return review.Status.UserInfo.Username, nil
+}
+
+// reenrolments lets agents whose certificate has expired come back through the HTTP API.
+func reenrolments(reader client.Reader) ingest.Reenrolments {
+	judge := controllers.Reenrolments(reader, time.Now)
+	return func(ctx context.Context, host string, proof reenrol.Proof) error {
+		err := judge(ctx, host, proof)
+		if errors.Is(err, reenrol.ErrRefused) || errors.Is(err, controllers.ErrNoReenrolment) {
+			return ingest.Refusal{Err: err}
+		}
+		return err
+	}
 }

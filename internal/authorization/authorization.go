@@ -4,7 +4,7 @@
 // whose subjects are the images and whose predicate names everything else that was approved. The controllers sign, the
 // agents verify; nothing is deployed without.
 //
-// It is pure but for signing. It may import api/v1alpha1 and internal/envelope.
+// It is pure but for signing. It may import api/v1alpha1, internal/envelope and internal/pv.
 package authorization
 
 import (
@@ -32,13 +32,21 @@ const (
 // Validity is how long an authorization may be carried out for the first time. What runs already keeps running.
 const Validity = 7 * 24 * time.Hour
 
+// ClockSkew is how far a host's clock may be ahead without an authorization expiring too early for it. A clock that is late
+// only makes it last longer, by as much: there is no time before which an authorization does not hold.
+const ClockSkew = 25 * time.Hour
+
 // Reasons of a refusal; each is wrapped in the error that Verify returns.
 var (
 	ErrSignature   = errors.New("the authorization is not signed by a known key")
+	ErrRetiredKey  = errors.New("the authorization is signed by a key that was rotated out")
+	ErrRevokedKey  = errors.New("the authorization is signed by a key that was revoked")
 	ErrMalformed   = errors.New("the authorization cannot be read")
 	ErrExpired     = errors.New("the authorization has expired")
 	ErrOtherHost   = errors.New("the authorization is for another host")
 	ErrMismatch    = errors.New("the rollout differs from what was authorised")
+	ErrImages      = fmt.Errorf("%w: images", ErrMismatch)
+	ErrCompose     = fmt.Errorf("%w: the compose file does not have its hash", ErrMismatch)
 	ErrOldSequence = errors.New("a newer authorization was already carried out")
 )
 
@@ -105,15 +113,56 @@ func Sign(ctx context.Context, spec v1alpha1.RolloutSpec, host Host, now time.Ti
 	return envelope.Sign(ctx, PayloadType, payload, key)
 }
 
-// Verify checks that the Rollout is authorised for this host by one of keys, now, and that its sequence is above minimum:
-// the highest sequence that this host has carried out for the project and environment (the same sequence again is
+// Trust is whose signature counts. Nothing but Keys makes anything begin; the other two are known so that a refusal can say
+// what is wrong.
+type Trust struct {
+	// Keys may sign.
+	Keys []envelope.PublicKey
+	// Retired keys were rotated out: what they signed and has begun may be brought to its end.
+	Retired []envelope.PublicKey
+	// Revoked keys sign nothing.
+	Revoked []envelope.PublicKey
+}
+
+// Verify checks that the Rollout is authorised for this host by a key of trust, now, and that its sequence is not below
+// minimum: the highest sequence that this host has carried out for the project and environment (the same sequence again is
 // allowed: it is the same order). started says that this very authorization was already carried out here: then its
 // expiry no longer matters, since what runs keeps running.
-func Verify(ctx context.Context, spec v1alpha1.RolloutSpec, host Host, now time.Time, minimum int64, started bool, keys []envelope.PublicKey) (*Statement, error) {
-	payload, _, err := envelope.Verify(ctx, spec.Authorization, PayloadType, keys)
+func Verify(ctx context.Context, spec v1alpha1.RolloutSpec, host Host, now time.Time, minimum int64, started bool, trust Trust) (*Statement, error) {
+	st, err := Open(ctx, spec.Authorization, started, trust)
+	if err != nil {
+		return nil, err
+	}
+	p := st.Predicate
+	if p.Host != host.Name || p.HostUID != host.UID {
+		return nil, fmt.Errorf("%w: %s (%s), this is %s (%s)", ErrOtherHost, p.Host, p.HostUID, host.Name, host.UID)
+	}
+	want, err := statementFor(spec, host)
+	if err != nil {
+		return nil, err
+	}
+	if err := differs(st, want, spec); err != nil {
+		return nil, err
+	}
+	if p.Sequence < minimum {
+		return nil, fmt.Errorf("%w: sequence %d, already at %d", ErrOldSequence, p.Sequence, minimum)
+	}
+	if !started && now.After(p.NotAfter.Add(ClockSkew)) {
+		return nil, fmt.Errorf("%w on %s", ErrExpired, p.NotAfter.Format(time.RFC3339))
+	}
+	return st, nil
+}
+
+// Open checks the signature of an authorization and returns what it states, of whatever rollout. started as for Verify.
+func Open(ctx context.Context, text string, started bool, trust Trust) (*Statement, error) {
+	keys := trust.Keys
+	if started {
+		keys = slices.Concat(trust.Keys, trust.Retired)
+	}
+	payload, _, err := envelope.Verify(ctx, text, PayloadType, keys)
 	switch {
 	case errors.Is(err, envelope.ErrUnknownKey):
-		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
+		return nil, whoseKey(ctx, text, trust, err)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
@@ -124,24 +173,23 @@ func Verify(ctx context.Context, spec v1alpha1.RolloutSpec, host Host, now time.
 	if st.Type != StatementType || st.PredicateType != PredicateType {
 		return nil, fmt.Errorf("%w: statement of type %q, %q", ErrMalformed, st.Type, st.PredicateType)
 	}
-	p := st.Predicate
-	if p.Host != host.Name || p.HostUID != host.UID {
-		return nil, fmt.Errorf("%w: %s (%s), this is %s (%s)", ErrOtherHost, p.Host, p.HostUID, host.Name, host.UID)
-	}
-	want, err := statementFor(spec, host)
-	if err != nil {
-		return nil, err
-	}
-	if diff := difference(&st, want); diff != "" {
-		return nil, fmt.Errorf("%w: %s", ErrMismatch, diff)
-	}
-	if p.Sequence < minimum {
-		return nil, fmt.Errorf("%w: sequence %d, already at %d", ErrOldSequence, p.Sequence, minimum)
-	}
-	if !started && now.After(p.NotAfter) {
-		return nil, fmt.Errorf("%w on %s", ErrExpired, p.NotAfter.Format(time.RFC3339))
-	}
 	return &st, nil
+}
+
+// whoseKey tells a key that was trusted once from one that never was.
+func whoseKey(ctx context.Context, text string, trust Trust, cause error) error {
+	for _, former := range []struct {
+		keys []envelope.PublicKey
+		err  error
+	}{{trust.Revoked, ErrRevokedKey}, {trust.Retired, ErrRetiredKey}} {
+		if len(former.keys) == 0 {
+			continue
+		}
+		if _, key, err := envelope.Verify(ctx, text, PayloadType, former.keys); err == nil {
+			return fmt.Errorf("%w: %s", former.err, key.ID)
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrSignature, cause)
 }
 
 func statementFor(spec v1alpha1.RolloutSpec, host Host) (*Statement, error) {
@@ -169,27 +217,28 @@ func statementFor(spec v1alpha1.RolloutSpec, host Host) (*Statement, error) {
 	return st, nil
 }
 
-// difference names the first thing in which two statements differ, "" when they agree. What only the signer knows
-// (expiry, verdicts) is not compared.
-func difference(got, want *Statement) string {
+// differs names the first thing in which two statements about a rollout differ. What only the signer knows (expiry,
+// verdicts) is not compared.
+func differs(got, want *Statement, spec v1alpha1.RolloutSpec) error {
 	g, w := got.Predicate, want.Predicate
+	sameImages := slices.EqualFunc(got.Subject, want.Subject, func(a, b Subject) bool { return a.Name == b.Name && maps.Equal(a.Digest, b.Digest) })
 	for _, c := range []struct {
 		name string
 		same bool
+		err  error
 	}{
-		{"project", g.Project == w.Project && g.ProjectUID == w.ProjectUID},
-		{"release", g.Release == w.Release && g.ReleaseUID == w.ReleaseUID && g.Commit == w.Commit},
-		{"environment", g.Environment == w.Environment},
-		{"sequence", g.Sequence == w.Sequence},
-		{"bundle hash", g.BundleHash == w.BundleHash},
-		{"images", slices.EqualFunc(got.Subject, want.Subject, func(a, b Subject) bool {
-			return a.Name == b.Name && maps.Equal(a.Digest, b.Digest)
-		})},
-		{"compose file, values, checks or strategy", g.SpecHash == w.SpecHash},
+		{"project", g.Project == w.Project && g.ProjectUID == w.ProjectUID, ErrMismatch},
+		{"release", g.Release == w.Release && g.ReleaseUID == w.ReleaseUID && g.Commit == w.Commit, ErrMismatch},
+		{"environment", g.Environment == w.Environment, ErrMismatch},
+		{"sequence", g.Sequence == w.Sequence, ErrMismatch},
+		{"bundle hash", g.BundleHash == w.BundleHash, ErrMismatch},
+		{"of other digests", sameImages, ErrImages},
+		{"it was changed afterwards", spec.Remove != nil || envelope.Hash([]byte(spec.Compose)) == spec.ComposeHash, ErrCompose},
+		{"compose file, values, checks or strategy", g.SpecHash == w.SpecHash, ErrMismatch},
 	} {
 		if !c.same {
-			return c.name
+			return fmt.Errorf("%w: %s", c.err, c.name)
 		}
 	}
-	return ""
+	return nil
 }

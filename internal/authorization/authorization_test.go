@@ -27,7 +27,7 @@ func spec() v1alpha1.RolloutSpec {
 	return v1alpha1.RolloutSpec{
 		Project: "supergest-001", ProjectUID: "p", Environment: "production", Sequence: 7, BundleHash: "sha256:bb",
 		Release: v1alpha1.RolloutRelease{Name: "a1b2c3d", UID: "r", Commit: strings.Repeat("a", 40)},
-		Compose: "services: {}", ComposeHash: "sha256:cc", Values: map[string]string{"A": "1", "B": "2"},
+		Compose: "services: {}", ComposeHash: envelope.Hash([]byte("services: {}")), Values: map[string]string{"A": "1", "B": "2"},
 		Images: []v1alpha1.ServiceImage{{Service: "web", Image: "reg.example/web@sha256:" + strings.Repeat("1", 64)}},
 	}
 }
@@ -64,6 +64,7 @@ func TestVerify(t *testing.T) {
 		minimum int64
 		started bool
 		keys    []envelope.PublicKey
+		trust   Trust
 		want    error
 	}{
 		{name: "as signed"},
@@ -73,14 +74,27 @@ func TestVerify(t *testing.T) {
 		{name: "another host", host: Host{Name: "vps-2", UID: "host-uid"}, want: ErrOtherHost},
 		{name: "a recreated host of the same name", host: Host{Name: "vps-1", UID: "new-uid"}, want: ErrOtherHost},
 		{name: "older than what was carried out", minimum: 8, want: ErrOldSequence},
-		{name: "expired", now: at.Add(Validity + time.Minute), want: ErrExpired},
-		{name: "expired, but already carried out here", now: at.Add(Validity + time.Minute), started: true},
-		{name: "another digest", change: func(s *v1alpha1.RolloutSpec) { s.Images[0].Image = "reg.example/web@sha256:" + strings.Repeat("2", 64) }, want: ErrMismatch},
+		{name: "expired", now: at.Add(Validity + ClockSkew + time.Minute), want: ErrExpired},
+		{name: "expired, but already carried out here", now: at.Add(Validity + ClockSkew + time.Minute), started: true},
+		{name: "expired, but not for a clock that is a day ahead", now: at.Add(Validity + 24*time.Hour)},
+		{name: "a clock that is a day late", now: at.Add(-24 * time.Hour)},
+		{name: "a clock that is years late", now: at.Add(-30000 * time.Hour)},
+		{name: "a retired key", trust: Trust{Keys: known[:1], Retired: known[1:]}, want: ErrRetiredKey},
+		{name: "a retired key, but already carried out here", trust: Trust{Keys: known[:1], Retired: known[1:]}, started: true},
+		{name: "a revoked key", trust: Trust{Keys: known[:1], Revoked: known[1:]}, want: ErrRevokedKey},
+		{name: "a revoked key, although already carried out here", trust: Trust{Keys: known[:1], Revoked: known[1:]}, started: true, want: ErrRevokedKey},
+		{name: "the only key is revoked", trust: Trust{Revoked: known[1:]}, want: ErrRevokedKey},
+		{name: "another digest", change: func(s *v1alpha1.RolloutSpec) { s.Images[0].Image = "reg.example/web@sha256:" + strings.Repeat("2", 64) }, want: ErrImages},
 		{name: "another repository, same digest", change: func(s *v1alpha1.RolloutSpec) {
 			s.Images[0].Image = "evil.example/web@sha256:" + strings.Repeat("1", 64)
 		}, want: ErrMismatch},
 		{name: "an image by tag", change: func(s *v1alpha1.RolloutSpec) { s.Images[0].Image = "reg.example/web:latest" }, want: ErrMismatch},
-		{name: "another compose file", change: func(s *v1alpha1.RolloutSpec) { s.Compose = "services: {x: {}}" }, want: ErrMismatch},
+		{name: "another compose file", change: func(s *v1alpha1.RolloutSpec) { s.Compose = "services: {x: {}}" }, want: ErrCompose},
+		{name: "another compose file with its hash", change: func(s *v1alpha1.RolloutSpec) {
+			s.Compose = "services: {x: {}}"
+			s.ComposeHash = envelope.Hash([]byte(s.Compose))
+		}, want: ErrMismatch},
+		{name: "another service's images", change: func(s *v1alpha1.RolloutSpec) { s.Images[0].Service = "db" }, want: ErrImages},
 		{name: "another value", change: func(s *v1alpha1.RolloutSpec) { s.Values["A"] = "2" }, want: ErrMismatch},
 		{name: "another environment", change: func(s *v1alpha1.RolloutSpec) { s.Environment = "dev" }, want: ErrMismatch},
 		{name: "another release", change: func(s *v1alpha1.RolloutSpec) { s.Release.UID = "r2" }, want: ErrMismatch},
@@ -107,7 +121,11 @@ func TestVerify(t *testing.T) {
 			if keys == nil {
 				keys = known
 			}
-			_, err := Verify(ctx, s, host, now, c.minimum, c.started, keys)
+			trust := c.trust
+			if trust.Keys == nil && trust.Revoked == nil {
+				trust.Keys = keys
+			}
+			_, err := Verify(ctx, s, host, now, c.minimum, c.started, trust)
 			if !errors.Is(err, c.want) {
 				t.Fatalf("got %v, want %v", err, c.want)
 			}
@@ -146,7 +164,7 @@ func TestECDSA(t *testing.T) {
 	if s.Authorization, err = Sign(context.Background(), s, here, at, nil, "", key); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Verify(context.Background(), s, here, at, 0, false, []envelope.PublicKey{publicKey(t, pem)}); err != nil {
+	if _, err := Verify(context.Background(), s, here, at, 0, false, Trust{Keys: []envelope.PublicKey{publicKey(t, pem)}}); err != nil {
 		t.Fatal(err)
 	}
 	big, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)

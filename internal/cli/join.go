@@ -36,7 +36,7 @@ import (
 const (
 	bootstrapNamespace = metav1.NamespaceSystem
 	defaultJoinLife    = time.Hour
-	maxJoinLife        = 7 * 24 * time.Hour
+	maxJoinLife        = time.Hour
 )
 
 type hostAddOptions struct {
@@ -105,6 +105,9 @@ func (s *session) addHost(ctx context.Context, cmd *cobra.Command, o hostAddOpti
 	j.Command = fmt.Sprintf("sirrat-agent join %s --token %s", j.Server, j.Token)
 	for _, pin := range j.CAHash {
 		j.Command += " --ca-hash " + pin
+	}
+	if host.Spec.Revocations > 0 { // the server may still hold what was revoked
+		j.Command += " --force"
 	}
 	if o.output.structured() {
 		return s.emit(*o.output, j)
@@ -210,7 +213,7 @@ func (s *session) createJoinToken(ctx context.Context, host *v1alpha1.Host, expi
 			bootstrapapi.BootstrapTokenExpirationKey:                  expires.Format(time.RFC3339),
 			bootstrapapi.BootstrapTokenUsagePrefix + "authentication": "true",
 			bootstrapapi.BootstrapTokenDescriptionKey:                 "enrols the agent of host " + host.Name,
-			bootstrapapi.BootstrapTokenExtraGroupsKey:                 group + "," + v1alpha1.EnrolGroupPrefix + host.Name + ":" + string(host.UID),
+			bootstrapapi.BootstrapTokenExtraGroupsKey:                 group + "," + v1alpha1.EnrolGroup(host.Name, string(host.UID), host.Spec.Revocations),
 		},
 	}
 	return token, c.Create(ctx, secret)

@@ -5,8 +5,7 @@
 //
 // Load is a pure function of its arguments: no process environment, no .env, no COMPOSE_FILE, no working directory, no
 // file, no network. Its input is hostile until proven otherwise: size, depth, aliases, interpolation and ranges are
-// bounded before the file is expanded. Admit judges the resolved model, never the text, because binds hide behind
-// anchors, extends and driver options.
+// bounded before the file is expanded. What the resolved model may ask of a server is judged by internal/hostpolicy.
 //
 // It may import compose-go and a YAML parser only.
 package composefile

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -29,6 +30,8 @@ const (
 	maxNodes = 20_000
 	// maxExpanded is the size in bytes of all scalars after aliases and values were put in.
 	maxExpanded = 4 << 20
+	// maxEnvFiles of one service.
+	maxEnvFiles = 16
 	// maxServices of one file.
 	maxServices = 100
 	// maxReplicas of one service.
@@ -55,9 +58,13 @@ func Images(project *types.Project) map[string]string {
 	return images
 }
 
+// RawFormat of an env file: lines of NAME=value, taken as they are.
+const RawFormat = "raw"
+
 // Load reads a compose file under the given compose project name. values are all the variables there are. The model that
-// it returns has its own environment, no build sections, unresolved paths, and no reference to any file. Errors name the
-// field or service and never quote a value.
+// it returns has its own environment, no build sections and unresolved paths. It may name files of the server, in env_file,
+// in configs and secrets and as binds: none was opened, and whether they may be is for the server's policy to say. Errors
+// name the field or service and never quote a value.
 func Load(ctx context.Context, text string, project string, values map[string]string) (loaded *types.Project, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -90,6 +97,7 @@ func Load(ctx context.Context, text string, project string, values map[string]st
 	model, err := loader.LoadWithContext(ctx, details, func(o *loader.Options) {
 		o.SetProjectName(project, true)
 		o.ResolvePaths = false
+		o.SkipResolveEnvironment = true // it would open env files: that is for the server to do
 		o.ResourceLoaders = []loader.ResourceLoader{noResources{}}
 		// Everything is interpolated already; what remains to do is the conversion of numbers and booleans.
 		o.Interpolate.Substitute = func(s string, _ template.Mapping) (string, error) { return s, nil }
@@ -101,7 +109,8 @@ func Load(ctx context.Context, text string, project string, values map[string]st
 		return nil, fmt.Errorf("%s: %w", fileName, err)
 	}
 	for name, service := range model.Services {
-		service.Build = nil // what runs is a pinned image, never something built on the server
+		service.Build, service.Develop = nil, nil // what runs is a pinned image, never something built or watched on the server
+		service.Environment = service.Environment.Resolve(model.Environment.Resolve)
 		model.Services[name] = service
 	}
 	return model, nil
@@ -123,10 +132,8 @@ func checkTree(tree map[string]any) error {
 		ports := 0
 		for _, name := range slices.Sorted(maps.Keys(entries)) {
 			entry, _ := entries[name].(map[string]any)
-			for _, key := range []string{"env_file", "label_file"} {
-				if _, found := entry[key]; found {
-					return fmt.Errorf("%s.%s.%s: files are not supported, use values", section, name, key)
-				}
+			if _, found := entry["label_file"]; found {
+				return fmt.Errorf("%s.%s.label_file: not supported, write them under labels:", section, name)
 			}
 			if extends, ok := entry["extends"].(map[string]any); ok {
 				if _, found := extends["file"]; found {
@@ -162,6 +169,9 @@ func checkModel(model *types.Project, values map[string]string) error {
 		case len(service.Models) > 0:
 			return fmt.Errorf("services.%s.models: not supported", name)
 		}
+		if err := checkEnvFiles(service.EnvFiles); err != nil {
+			return fmt.Errorf("services.%s.env_file: %w", name, err)
+		}
 	}
 	if len(model.AllJobs()) > 0 {
 		return errors.New("jobs: not supported, declare a service with restart: \"no\"")
@@ -174,6 +184,22 @@ func checkModel(model *types.Project, values map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(model.Configs)) {
 		if err := checkObject(types.FileObjectConfig(model.Configs[name]), values); err != nil {
 			return fmt.Errorf("configs.%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// checkEnvFiles wants what a server can read: there is no folder that a relative path could begin at.
+func checkEnvFiles(files []types.EnvFile) error {
+	if len(files) > maxEnvFiles {
+		return fmt.Errorf("%d files, at most %d are allowed", len(files), maxEnvFiles)
+	}
+	for _, file := range files {
+		switch {
+		case !path.IsAbs(file.Path):
+			return fmt.Errorf("%.200q is not an absolute path; it names a file of the server, if its owner allows that; or use values", file.Path)
+		case file.Format != "" && file.Format != RawFormat:
+			return fmt.Errorf("unknown format %.40q, there is %s", file.Format, RawFormat)
 		}
 	}
 	return nil

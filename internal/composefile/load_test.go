@@ -81,8 +81,36 @@ func TestLoad(t *testing.T) {
 	if len(values) != 3 {
 		t.Errorf("values were changed: %v", values)
 	}
-	if err := Admit(project); err != nil {
-		t.Error(err)
+}
+
+// Files of the server are kept for its agent, and not opened.
+func TestLoadOpensNoFile(t *testing.T) {
+	secret := t.TempDir() + "/secret"
+	if err := os.WriteFile(secret, []byte("KEY=canary"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	project, err := Load(t.Context(), `
+services:
+  web:
+    image: a
+    env_file: [`+secret+`, {path: /nowhere/app.env, required: false, format: raw}]
+    environment: [GIVEN, ABSENT]
+    configs: [c]
+    develop: {watch: [{path: /etc, action: rebuild}]}
+configs: {c: {file: `+secret+`}}
+`, "p", map[string]string{"GIVEN": "value"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := project.Services["web"]
+	if len(web.EnvFiles) != 2 || web.EnvFiles[0].Path != secret || !bool(web.EnvFiles[0].Required) || bool(web.EnvFiles[1].Required) {
+		t.Errorf("env files: %+v", web.EnvFiles)
+	}
+	if len(web.Environment) != 2 || *web.Environment["GIVEN"] != "value" || web.Environment["ABSENT"] != nil {
+		t.Errorf("environment: %v", web.Environment)
+	}
+	if project.Configs["c"].File != secret || project.Configs["c"].Content != "" || web.Develop != nil {
+		t.Errorf("config: %+v, develop: %+v", project.Configs["c"], web.Develop)
 	}
 }
 
@@ -116,8 +144,11 @@ func TestLoadRefuses(t *testing.T) {
 		"include env":        {"include: [{path: [], env_file: " + secret + "}]\nservices: {web: {image: a}}", "include: not supported"},
 		"include anchored":   {"x-a: &a {include: [" + secret + "]}\n<<: *a\nservices: {web: {image: a}}", "include: not supported"},
 		"extends file":       {"services: {web: {image: a, extends: {file: " + secret + ", service: b}}}", "services.web.extends.file"},
-		"env_file":           {"services: {web: {image: a, env_file: " + secret + "}}", "services.web.env_file"},
-		"env_file anchored":  {"x-a: &a {env_file: [" + secret + "]}\nservices: {web: {image: a, <<: *a}}", "services.web.env_file"},
+		"env_file":           {"services: {web: {image: a, env_file: ./app.env}}", "services.web.env_file: \"./app.env\" is not an absolute path"},
+		"env_file, home":     {"services: {web: {image: a, env_file: ~/app.env}}", "services.web.env_file: \"~/app.env\" is not an absolute path"},
+		"env_file anchored":  {"x-a: &a {env_file: [b]}\nservices: {web: {image: a, <<: *a}}", "services.web.env_file"},
+		"env_file format":    {"services: {web: {image: a, env_file: [{path: /a, format: sh}]}}", "services.web.env_file: unknown format"},
+		"env_files":          {"services: {web: {image: a, env_file: [/a, /b, /c, /d, /e, /f, /g, /h, /i, /j, /k, /l, /m, /n, /o, /p, /q]}}", "services.web.env_file: 17 files"},
 		"label_file":         {"services: {web: {image: a, label_file: " + secret + "}}", "services.web.label_file"},
 		"provider":           {"services: {web: {provider: {type: sh}}}", "services.web.provider"},
 		"replicas":           {"services: {web: {image: a, deploy: {replicas: 1000000}}}", "services.web: 1000000 replicas"},
@@ -245,7 +276,6 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_ = Admit(project)
 		for service, image := range Images(project) {
 			if image == "" {
 				t.Errorf("service %s has no image", service)

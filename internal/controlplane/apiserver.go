@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	apiextensionsapiserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
@@ -164,6 +165,13 @@ func buildChain(o options.CompletedOptions) (*apiServer, error) {
 		controlplane.DefaultGenericAPIResourceConfigSource(), generatedopenapi.GetOpenAPIDefinitions, nil)
 	if err != nil {
 		return nil, fmt.Errorf("configure what the servers share: %w", err)
+	}
+	watches := newWatchGuard(generic.Authorization.Authorizer)
+	generic.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
+		return genericapiserver.DefaultBuildHandlerChain(watches.wrap(api), c)
+	}
+	if err := watches.follow(shared.Rbac().V1()); err != nil {
+		return nil, fmt.Errorf("follow role bindings: %w", err)
 	}
 	services := webhook.NewDefaultServiceResolver()
 	native, initializers, err := controlplaneapiserver.CreateConfig(o, generic, shared, nil, storage, services, nil)

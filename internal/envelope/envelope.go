@@ -133,13 +133,20 @@ func EncodePublicKey(key crypto.PublicKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
 }
 
-// Sign wraps payload in an envelope with one signature.
-func Sign(ctx context.Context, payloadType string, payload []byte, key crypto.Signer) (string, error) {
-	pub, err := newPublicKey(key.Public())
-	if err != nil {
-		return "", err
+// Sign wraps payload in an envelope with a signature of each key.
+func Sign(ctx context.Context, payloadType string, payload []byte, keys ...crypto.Signer) (string, error) {
+	var signers []dsse.Signer
+	for _, key := range keys {
+		if changing, ok := key.(*Changing); ok {
+			key = changing.Present()
+		}
+		pub, err := newPublicKey(key.Public())
+		if err != nil {
+			return "", err
+		}
+		signers = append(signers, &signerVerifier{public: pub, private: key})
 	}
-	signer, err := dsse.NewEnvelopeSigner(&signerVerifier{public: pub, private: key})
+	signer, err := dsse.NewEnvelopeSigner(signers...)
 	if err != nil {
 		return "", fmt.Errorf("sign: %w", err)
 	}

@@ -35,7 +35,8 @@ type Input struct {
 	Frozen        bool
 	FrozenMessage string
 	FrozenNeeds   string
-	// BundleHash is the hash of the guarded environment's bundle now; "" with BundleProblem saying why.
+	// BundleHash is the hash of the guarded environment's bundle now; "" with BundleProblem saying why. A bundle that the
+	// servers refuse has both.
 	BundleHash    string
 	BundleProblem string
 	// After is the environment before the guarded one; "" if it is the first.

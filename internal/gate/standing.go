@@ -25,10 +25,12 @@ func judgeEnvironment(in Input) outcome {
 
 func judgeBundle(in Input) outcome {
 	switch {
-	case !in.GuardedExists || in.BundleHash != "":
+	case !in.GuardedExists:
 		return passed("Frozen", "")
 	case in.BundleProblem != "":
 		return waiting("BundleInvalid", "somebody mends the Environment "+in.Spec.Environment, "%s: %s", in.Spec.Environment, in.BundleProblem)
+	case in.BundleHash != "":
+		return passed("Frozen", "")
 	}
 	for _, c := range in.Spec.Criteria {
 		if c.Images != nil && !in.Frozen {

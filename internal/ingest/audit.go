@@ -112,7 +112,7 @@ func (a *api) getExport(w http.ResponseWriter, r *http.Request, c caller) error 
 		}
 	}()
 	dir := filepath.Join(temp, "export")
-	err = a.o.Journal.Export(ctx, string(project.UID), dir, a.o.Keys, clientKeys(project))
+	err = a.o.Journal.Export(ctx, string(project.UID), dir, a.o.Keys(), clientKeys(project))
 	if errors.Is(err, journal.ErrEmpty) {
 		return newProblem(http.StatusNotFound, "nothing-recorded", "Nothing is recorded of this project yet", "the journal begins with the first release or result")
 	}

@@ -74,7 +74,7 @@ func newProven(t *testing.T, options ...func(*Options)) *proven {
 		t.Fatal(err)
 	}
 	p.bridge = newBridge(t, false, append([]func(*Options){func(o *Options) {
-		o.Journal, o.Archive, o.Keys, o.ExportDir = p.journal, p.store, map[string]string{public.ID: string(pemText)}, p.exports
+		o.Journal, o.Archive, o.Keys, o.ExportDir = p.journal, p.store, func() map[string]string { return map[string]string{public.ID: string(pemText)} }, p.exports
 	}}, options...)...)
 	project := &v1alpha1.Project{ObjectMeta: metav1.ObjectMeta{Name: p.project}}
 	project.Spec.Images = []v1alpha1.ProjectImage{{Name: "backend", Repository: "harbor.example/shop/backend"}}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/internal/apitoken"
@@ -57,8 +58,10 @@ type Options struct {
 	// with 503.
 	Journal Journal
 	Archive Archive
-	// Keys are all public keys by which this installation ever signed, for exports: id ("sha256:…") → PEM.
-	Keys map[string]string
+	// Keys returns all public keys by which this installation ever signed, for exports: id ("sha256:…") → PEM. Default: none.
+	Keys func() map[string]string
+	// Reenrol judges agents whose certificate has expired. Nil: they are answered with 503.
+	Reenrol Reenrolments
 	// ExportDir is where an export is put together before it is sent, in a folder that is removed afterwards. Default: the
 	// system's folder for temporary files.
 	ExportDir string
@@ -78,16 +81,19 @@ type Options struct {
 }
 
 type api struct {
-	o        Options
-	hub      *hub
-	makings  makings
-	slots    chan struct{}
-	scans    chan struct{} // taken by requests with a scan
-	scanned  chan struct{} // taken by those of them whose body is kept in memory
-	exports  chan struct{}
-	requests atomic.Int64
-	cross    *http.CrossOriginProtection
-	mux      *http.ServeMux
+	o       Options
+	hub     *hub
+	makings makings
+	slots   chan struct{}
+	scans   chan struct{} // taken by requests with a scan
+	scanned chan struct{} // taken by those of them whose body is kept in memory
+	exports chan struct{}
+	// reenrolments is taken by agents that wait for a certificate; proofs bounds those that are looked at.
+	reenrolments chan struct{}
+	proofs       *rate.Limiter
+	requests     atomic.Int64
+	cross        *http.CrossOriginProtection
+	mux          *http.ServeMux
 }
 
 // New returns the handler of /api/…, /healthz, /readyz and /metrics. It adds event handlers to the cache's informers for the
@@ -103,6 +109,7 @@ func New(o Options) (http.Handler, error) {
 	}
 	a := &api{o: o, hub: hub, slots: make(chan struct{}, o.MaxInFlight), cross: http.NewCrossOriginProtection()}
 	a.scans, a.scanned, a.exports = make(chan struct{}, maxScans), make(chan struct{}, maxScansKept), make(chan struct{}, maxExports)
+	a.reenrolments, a.proofs = make(chan struct{}, maxReenrolments), rate.NewLimiter(reenrolRate, reenrolBurst)
 	a.mux = a.routes()
 	return a, nil
 }
@@ -110,6 +117,9 @@ func New(o Options) (http.Handler, error) {
 func (o *Options) setDefaults() {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Keys == nil {
+		o.Keys = func() map[string]string { return nil }
 	}
 	if o.Log.GetSink() == nil {
 		o.Log = logr.Discard()
@@ -155,6 +165,7 @@ func (a *api) table() []route {
 		{"audit-entries", "/api/projects/{id}/audit/entries", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getEntries)}},
 		{"audit-export", "/api/projects/{id}/audit/export", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getExport)}},
 		{"scan", "/api/projects/{id}/pvs/{name}/scan", map[string]handler{http.MethodPut: a.putScan}},
+		{"certificate", "/api/hosts/{name}/certificate", map[string]handler{http.MethodPost: a.postCertificate}},
 		{"openapi", "/api/openapi.json", map[string]handler{http.MethodGet: getOpenAPI}},
 		{"healthz", "/healthz", map[string]handler{http.MethodGet: getHealthz}},
 		{"readyz", "/readyz", map[string]handler{http.MethodGet: a.getReadyz}},

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/reenrol"
 )
 
 // The document says what the program does: the same paths, methods and fields.
@@ -57,7 +58,7 @@ func TestOpenAPI(t *testing.T) {
 		"ResultRequest": ResultRequest{}, "TestsRequest": TestsRequest{}, "VulnerabilitiesRequest": VulnerabilitiesRequest{},
 		"DeploymentRequest": DeploymentRequest{}, "Answer": Answer{}, "GateAnswer": GateAnswer{},
 		"Returned": v1alpha1.Returned{}, "Problem": Problem{}, "FieldError": FieldError{},
-		"ScanAnswer": ScanAnswer{},
+		"ScanAnswer": ScanAnswer{}, "Proof": reenrol.Proof{}, "CertificateAnswer": reenrol.Answer{},
 	} {
 		var fields, required []string
 		typ := reflect.TypeOf(v)

@@ -109,7 +109,11 @@ func (x *exporter) write(ctx context.Context, keys map[string]string, clientKeys
 	if err != nil {
 		return err
 	}
-	signer, err := publicKey(x.j.signer)
+	key := x.j.signer
+	if changing, ok := key.(*envelope.Changing); ok { // the one that is named is the one that signs
+		key = changing.Present()
+	}
+	signer, err := publicKey(key)
 	if err != nil {
 		return err
 	}
@@ -130,7 +134,7 @@ func (x *exporter) write(ctx context.Context, keys map[string]string, clientKeys
 	if err != nil {
 		return fmt.Errorf("canonicalise checkpoint: %w", err)
 	}
-	signed, err := envelope.Sign(ctx, CheckpointType, payload, x.j.signer)
+	signed, err := envelope.Sign(ctx, CheckpointType, payload, key)
 	if err != nil {
 		return fmt.Errorf("sign checkpoint: %w", err)
 	}

@@ -73,6 +73,10 @@ type Document struct {
 	// OpenReservations of earlier PVs.
 	OpenReservations []OpenReservation `json:"openReservations"`
 
+	// Authorises is what the client lets run in each following environment, so that a server whose owner demands the
+	// client's signature can compare. PVs from before this member existed do not have it.
+	Authorises []Authorised `json:"authorises,omitempty"`
+
 	Opened time.Time `json:"opened"`
 }
 

@@ -180,11 +180,17 @@ func signingRequest(t *testing.T, name, signer string, usages ...certificatesv1.
 
 // Whether the name asked for is the requester's is for the controller that approves: CEL cannot read a request.
 func TestWhatMayBeAskedToBeSigned(t *testing.T) {
+	const renewer = "renewer"
+	newHost(t, renewer) // without its role an agent may not even ask: its access was revoked
 	applicants := map[string]client.Client{
 		"enrolling": as(t, "system:bootstrap:abcdef", "system:bootstrappers", "system:bootstrappers:sirrat", v1alpha1.EnrolGroupPrefix+hostA+":"+uid),
-		"renewing":  as(t, v1alpha1.AgentUser(hostA, uid), v1alpha1.AgentGroup),
+		"renewing":  as(t, v1alpha1.AgentUser(renewer, uid), v1alpha1.AgentGroup),
 	}
 	const clientSigner = "kubernetes.io/kube-apiserver-client"
+	for _, gone := range []string{v1alpha1.AgentUser(renewer, "11111111-5f0e-4b43-9a5d-1f6f3a2c7d11"), v1alpha1.AgentUserAfter(renewer, uid, 1), v1alpha1.AgentUser(renewer+"b", uid)} {
+		revoked := as(t, gone, v1alpha1.AgentGroup)
+		wantRefused(t, revoked.Create(t.Context(), signingRequest(t, "revoked", clientSigner, certificatesv1.UsageClientAuth)), "sirrat-agents", "was revoked")
+	}
 	for who, applicant := range applicants {
 		t.Run(who, func(t *testing.T) {
 			good := signingRequest(t, "good-"+who, clientSigner, certificatesv1.UsageClientAuth)

@@ -158,7 +158,13 @@ func NewRegistry(t testing.TB, engine *client.Client) *Registry {
 // engine with the registry.
 func (r *Registry) Image(t testing.TB, repository string, env ...string) string {
 	t.Helper()
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(appLayer(t))), nil })
+	return r.imageOf(t, repository, appLayer(t), []string{"/app"}, env)
+}
+
+// imageOf pushes an image of one layer and returns it by digest.
+func (r *Registry) imageOf(t testing.TB, repository string, content []byte, entrypoint, env []string) string {
+	t.Helper()
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +178,7 @@ func (r *Registry) Image(t testing.TB, repository string, env ...string) string 
 	}
 	file = file.DeepCopy()
 	file.OS, file.Architecture = "linux", goarch()
-	file.Config = v1.Config{Entrypoint: []string{"/app"}, Env: slices.Concat(env, []string{fmt.Sprintf("UNIQUE=%x", rand.Uint64())})}
+	file.Config = v1.Config{Entrypoint: entrypoint, Env: slices.Concat(env, []string{fmt.Sprintf("UNIQUE=%x", rand.Uint64())})}
 	if image, err = mutate.ConfigFile(image, file); err != nil {
 		t.Fatal(err)
 	}
@@ -283,6 +289,11 @@ func buildLayer() ([]byte, error) {
 	}
 	if _, err := w.Write(content); err != nil {
 		return nil, err
+	}
+	for _, name := range []string{"sh", "pg_isready", "redis-cli", "mysqladmin", "rabbitmq-diagnostics", "curl", "wget"} {
+		if err := w.WriteHeader(&tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "/app", Mode: 0o777}); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.Close(); err != nil {
 		return nil, err

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command testapp is what the tests of the agent run in containers: a small HTTP server whose misbehaviour is switched on by
-// its environment. It imports the standard library only, so that it is built in a moment and runs in an empty image.
+// its environment, and which ends in good order when it is told to. It imports the standard library only, so that it is built
+// in a moment and runs in an empty image.
+//
+// Told to proxy, it passes requests on to another service, whose name it resolves for every request, as nginx with a
+// resolver, HAProxy with server-template or Caddy with dynamic upstreams do.
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,7 +20,11 @@ import (
 	"time"
 )
 
+// grace is how long requests may take that are under way when it is told to stop.
+const grace = 8 * time.Second
+
 func main() {
+	pose()
 	port := os.Getenv("PORT")
 	if port == "" {
 		port = "8080"
@@ -46,20 +55,38 @@ func main() {
 		n, _ := strconv.Atoi(code)
 		os.Exit(n)
 	}
+	handle()
+	if upstream := os.Getenv("PROXY_TO"); upstream != "" {
+		http.Handle("/", &proxy{upstream: upstream})
+	}
+	serve(port)
+}
+
+// handle installs what it answers.
+func handle() {
 	var sick atomic.Bool
 	sick.Store(os.Getenv("SICK") != "")
 	if delay, err := time.ParseDuration(os.Getenv("READY_AFTER")); err == nil {
 		sick.Store(true)
 		time.AfterFunc(delay, func() { sick.Store(false) })
 	}
-	http.HandleFunc("/version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getenv("VERSION")) })
-	http.HandleFunc("/runs", func(w http.ResponseWriter, _ *http.Request) {
+	handle := func(path string, answer http.HandlerFunc) {
+		if os.Getenv("PROXY_TO") == "" || path == "/health" {
+			http.HandleFunc(path, answer)
+		}
+	}
+	handle("/version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getenv("VERSION")) })
+	handle("/slow", func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		fmt.Fprint(w, os.Getenv("VERSION"))
+	})
+	handle("/runs", func(w http.ResponseWriter, _ *http.Request) {
 		text, _ := os.ReadFile("/data/runs")
 		_, _ = w.Write(text)
 	})
-	http.HandleFunc("/sicken", func(http.ResponseWriter, *http.Request) { sick.Store(true) })
-	http.HandleFunc("/cure", func(http.ResponseWriter, *http.Request) { sick.Store(false) })
-	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
+	handle("/sicken", func(http.ResponseWriter, *http.Request) { sick.Store(true) })
+	handle("/cure", func(http.ResponseWriter, *http.Request) { sick.Store(false) })
+	handle("/health", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if sick.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -68,16 +95,33 @@ func main() {
 		}
 		fmt.Fprint(w, `{"status":"UP"}`)
 	})
+}
+
+// serve until it is told to stop, then end what is under way and accept nothing new.
+func serve(port string) {
 	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	if delay, err := time.ParseDuration(os.Getenv("LISTEN_AFTER")); err == nil {
+		select {
+		case <-stop:
+			return
+		case <-time.After(delay):
+		}
+	}
+	server := &http.Server{Addr: ":" + port}
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		<-stop
-		os.Exit(0)
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		_ = server.Shutdown(ctx)
 	}()
-	if err := http.ListenAndServe(":"+port, nil); err != nil {
+	if err := server.ListenAndServe(); err != http.ErrServerClosed {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	<-ended
 }
 
 // job notes that it runs in /data/runs, takes its time, and ends with an exit code: job NAME DURATION CODE.

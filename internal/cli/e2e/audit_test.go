@@ -38,13 +38,9 @@ var httpOnce sync.Once
 func (k *kit) serveHTTP(t *testing.T) {
 	t.Helper()
 	httpOnce.Do(func() {
-		keys := map[string]string{}
-		for id, text := range running.Keys.Public {
-			keys["sha256:"+id] = text
-		}
 		m := running.Manager
 		handler, err := ingest.New(ingest.Options{
-			Client: m.GetClient(), APIReader: m.GetAPIReader(), Cache: m.GetCache(), Journal: running.Journal, Archive: running.Archive, Keys: keys,
+			Client: m.GetClient(), APIReader: m.GetAPIReader(), Cache: m.GetCache(), Journal: running.Journal, Archive: running.Archive, Keys: running.Keys.Public,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -160,7 +156,7 @@ func auditExport(t *testing.T, k *kit) {
 	k.as(t, cto, nil, "audit", "export", dir, "-n", k.project).expect(t, 1, "is not empty")
 
 	ours, theirs := filepath.Join(k.dir, "ours.pub"), filepath.Join(k.dir, "theirs")
-	for _, text := range running.Keys.Public {
+	for _, text := range running.Keys.Public() {
 		if err := os.WriteFile(ours, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ package lang
 
 // failures are errors and the ways out of them.
 var failures = map[ID]text{
+	"error.host-revoke":          {"host %s: the revocation is written but nobody has carried it out yet", "hôte %s : la révocation est inscrite mais personne ne l’a encore exécutée"},
 	"error.prefix":               {"error: ", "erreur : "},
 	"error.see-help":             {"See `%s --help`.", "Voyez `%s --help`."},
 	"error.unknown-command":      {"unknown command %q for %q.", "commande inconnue %q pour %q."},

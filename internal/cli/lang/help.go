@@ -118,6 +118,8 @@ var help = map[ID]text{
 	},
 	"host.list.short":     {"List servers: their agents, engines and heartbeats", "Lister les serveurs : agents, moteurs, derniers signes de vie"},
 	"host.list.example":   {"  kubectl sirrat host list -o wide", "  kubectl sirrat host list -o wide"},
+	"host.revoke.short":   {"Make every certificate of a server's agent void, at once", "Annuler aussitôt tout certificat de l’agent d’un serveur"},
+	"host.revoke.example": {"  kubectl sirrat host revoke vps-client-1", "  kubectl sirrat host revoke vps-client-1"},
 	"host.remove.short":   {"Remove a server and end its agent's access", "Retirer un serveur et couper l’accès de son agent"},
 	"host.remove.example": {"  kubectl sirrat host remove vps-client-1", "  kubectl sirrat host remove vps-client-1"},
 

@@ -159,6 +159,9 @@ var texts = map[ID]text{
 	"host.loopback":        {"Note: %s is this machine only. For another one give --server https://NAME:PORT.", "Note : %s n’est que cette machine. Pour une autre, donnez --server https://NOM:PORT."},
 	"host.remove-warning":  {"Removing host %s deletes its namespace %s and ends its agent's access. Rollouts healthy there: %s. What runs keeps running.", "Retirer l’hôte %s supprime son espace de noms %s et coupe l’accès de son agent. Déploiements sains : %s. Ce qui tourne continue de tourner."},
 	"host.remove-question": {"Remove host %s?", "Retirer l’hôte %s ?"},
+	"host.revoke-warning":  {"Revoking the access of host %s makes every certificate and join command of its agent void, at once. What runs there keeps running; nothing more is sent there.", "Révoquer l’accès de l’hôte %s annule aussitôt tout certificat et toute commande d’adhésion de son agent. Ce qui y tourne continue de tourner ; plus rien n’y est envoyé."},
+	"host.revoke-question": {"Revoke the access of host %s?", "Révoquer l’accès de l’hôte %s ?"},
+	"host.revoked":         {"The access of host %[1]s is revoked. To let it in again: kubectl sirrat host add %[1]s, and sirrat-agent join --force there.", "L’accès de l’hôte %[1]s est révoqué. Pour le réadmettre : kubectl sirrat host add %[1]s, puis sirrat-agent join --force sur place."},
 	"host.removed":         {"Host %s is removed.", "L’hôte %s est retiré."},
 
 	// Table headings
