@@ -196,15 +196,16 @@ func testClock(t *testing.T, e *engine) {
 	}
 	w.await(signed("slow", -day, good...), v1alpha1.RolloutHealthy)
 	w.await(signed("fast", day, good...), v1alpha1.RolloutHealthy)
-	status := w.await(signed("expired", -authorization.Validity-time.Minute, v1alpha1.RolloutRejected, v1alpha1.RolloutSuperseded), v1alpha1.RolloutRejected)
+	status := w.await(signed("expired", -authorization.Validity-authorization.ClockSkew-time.Minute, v1alpha1.RolloutRejected, v1alpha1.RolloutSuperseded), v1alpha1.RolloutRejected)
 	if !strings.Contains(status.Message, authorization.ErrExpired.Error()) {
 		t.Errorf("message %q", status.Message)
 	}
 	w.serves("fast")
-	// What runs is not undone by the end of its authorization, not even after a kill.
+	// What runs is not undone by the end of its authorization, not even after a kill; nor does a clock that is a day ahead end
+	// one too early.
 	w.kill()
 	w.run()
-	w.await(signed("last", -authorization.Validity+time.Minute, good...), v1alpha1.RolloutHealthy)
+	w.await(signed("last", -authorization.Validity-day, good...), v1alpha1.RolloutHealthy)
 	w.serves("last")
 	r := w.judge()
 	note(t, "carried out, and refused once expired", "%s", counts(r))
