@@ -74,7 +74,10 @@ bench: ## Run the benchmarks of docs/architecture.md and print their figures; so
 	  $(GO) test -run '^$$' -bench Start -benchtime 1x ./internal/controlplane; \
 	  $(GO) test -run '^$$' -bench Results -benchtime 2000x ./internal/ingest; \
 	  $(GO) test -run '^$$' -bench ApprovalToAgent -benchtime 40x ./controllers; \
-	  $(GO) test -run '^$$' -bench Deploy -benchtime 8x ./agent; \
+	  $(GO) test -run '^$$' -bench 'Deploy$$' -benchtime 8x ./agent; \
+	  $(GO) test -run '^$$' -bench 'DeployLarge|Rollback' -benchtime 4x ./agent; \
+	  $(GO) test -run '^$$' -bench Noop -benchtime 200x ./agent; \
+	  $(GO) test -run '^$$' -bench Footprint -benchtime 1x ./agent; \
 	  $(GO) test -run '^$$' -bench Downtime -benchtime 1x -timeout 60m ./agent; \
 	  $(GO) test -run '^$$' -bench Append -benchtime 2000x ./internal/journal; \
 	  $(GO) test -run '^$$' -bench SoakEnd -benchtime 3x ./test/model; \

@@ -41,6 +41,9 @@ const DefaultHeartbeat = 60 * time.Second
 // jitter is the share by which a heartbeat may come early, so that a fleet does not beat at once.
 const jitter = 0.2
 
+// restAfter is how long after its last work an agent gives the memory that it needed back to the system.
+const restAfter = 3 * time.Second
+
 // stateFolder within the data folder.
 const stateFolder = "state"
 
@@ -98,6 +101,8 @@ type Agent struct {
 	sequencesBehind map[state.Key]string
 	workers         map[state.Key]*worker
 	start           func(*worker)
+	// calm gives memory back to the system once nothing has happened for restAfter.
+	calm *time.Timer
 	// info is what the engine said of itself when it was last asked; nil once it may be another one.
 	info *compose.Info
 	// beat asks for a heartbeat before its time.
@@ -178,6 +183,8 @@ func (a *Agent) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	a.calm = time.AfterFunc(restAfter, rest)
+	defer a.calm.Stop()
 	a.start = func(w *worker) { wg.Go(func() { w.run(ctx) }) }
 	a.log.Info("agent started", "host", a.identity.Host, "server", a.identity.Server, "engine", a.engine.Host(), "version", a.options.Version)
 	known, err := a.store.Keys()
@@ -259,6 +266,7 @@ func (a *Agent) followEngine(ctx context.Context) {
 		defer a.mu.Unlock()
 		for _, w := range a.workers {
 			if event.Project == "" || w.concerns(event.Project) {
+				w.note(event)
 				w.stir()
 			}
 		}

@@ -6,7 +6,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"gitlab.com/dynors/sirrat/agent/internal/enginetest"
+	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/composefile"
 )
@@ -35,23 +41,129 @@ services:
 
 // BenchmarkDeploy measures, in turn in one run, a new image replacing the running one: by the agent, from the moment the
 // Rollout is created to the moment its status says Healthy; and by the bare Compose SDK: pull, up and wait.
-func BenchmarkDeploy(b *testing.B) {
+func BenchmarkDeploy(b *testing.B) { benchmarkDeploy(b, 0) }
+
+// BenchmarkDeployLarge does the same with an image of 200 MB that does not compress.
+func BenchmarkDeployLarge(b *testing.B) { benchmarkDeploy(b, 200<<20) }
+
+func benchmarkDeploy(b *testing.B, padding int64) {
 	s := newServer(b)
 	s.run()
 	bare := newBare(b)
 	barePort := enginetest.FreePort(b)
+	image := func(i int) string {
+		return s.registry.ImageFor(b, "app", enginetest.Architecture(), padding, fmt.Sprint("VERSION=", i))
+	}
 	var agentTook, bareTook []time.Duration
 	for i := range b.N {
-		o := s.webOrder(int64(i+1), s.registry.Image(b, "app", fmt.Sprint("VERSION=", i)))
+		o := s.webOrder(int64(i+1), image(i))
 		o.compose, o.checks = seconds1, nil
 		agentTook = append(agentTook, s.timed(o))
-		bareTook = append(bareTook, bare.timed(b, s.registry.Image(b, "app", fmt.Sprint("VERSION=", i)), barePort))
+		bareTook = append(bareTook, bare.timed(b, image(i), barePort))
 	}
 	a, c := median(agentTook[1:]), median(bareTook[1:]) // the first ones replace nothing
 	b.ReportMetric(a.Seconds(), "s-agent")
 	b.ReportMetric(c.Seconds(), "s-bare")
 	b.ReportMetric(a.Seconds()/c.Seconds(), "ratio")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkRollback measures how long it takes from the verdict that a release is not healthy until the old set is healthy
+// again, and until it answers requests.
+func BenchmarkRollback(b *testing.B) {
+	s := newServer(b)
+	s.run()
+	s.await(s.send(s.webOrder(1, s.registry.Image(b, "app", "VERSION=1"))), v1alpha1.RolloutHealthy)
+	store, err := state.Open(filepath.Join(s.dir, "state"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var healthy, serving []time.Duration
+	for i := range b.N {
+		answered := make(chan time.Time, 1)
+		ctx, stop := context.WithCancel(b.Context())
+		go func() { answered <- s.lastReturn(ctx) }()
+		o := s.webOrder(int64(i+2), s.registry.Image(b, "app", "VERSION=2", "SICK=1"))
+		s.await(s.send(o), v1alpha1.RolloutRolledBack)
+		stop()
+		e, err := store.Load(state.Key{Project: s.project, Environment: "dev"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		failure := e.Failed[len(e.Failed)-1]
+		serving = append(serving, (<-answered).Sub(failure.At))
+		healthy = append(healthy, failure.Timings[len(failure.Timings)-1].Started.Sub(failure.At))
+	}
+	b.ReportMetric(median(healthy).Seconds(), "s-healthy")
+	b.ReportMetric(median(serving).Seconds(), "s-serving")
+	b.ReportMetric(0, "ns/op")
+}
+
+// lastReturn is when version 1 last began to answer, until ctx ends.
+func (s *server) lastReturn(ctx context.Context) (at time.Time) {
+	before := true
+	for ctx.Err() == nil {
+		version, err := enginetest.Get(fmt.Sprintf("http://127.0.0.1:%d/version", s.port))
+		now := err == nil && version == "1"
+		if now && !before {
+			at = time.Now()
+		}
+		before = now
+		time.Sleep(2 * time.Millisecond) // the resolution of the measurement
+	}
+	return at
+}
+
+// BenchmarkFootprint measures the program as it is shipped, once per run: its size, its memory at rest and at its peak
+// during rollouts, and the processor time that it takes in a minute at rest.
+func BenchmarkFootprint(b *testing.B) {
+	s := newServer(b)
+	binary, size := s.build()
+	cmd := exec.Command(binary, "run", "--data-dir", s.dir)
+	cmd.Stderr = s.log
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	for i := range 3 {
+		s.await(s.send(s.webOrder(int64(i+1), s.registry.ImageFor(b, "app", enginetest.Architecture(), 20<<20))), v1alpha1.RolloutHealthy)
+	}
+	time.Sleep(15 * time.Second) // rest, so that what is freed after work has been
+	before := processorTime(b, cmd.Process.Pid)
+	time.Sleep(time.Minute)
+	b.ReportMetric(float64(processorTime(b, cmd.Process.Pid)-before)/float64(time.Millisecond), "ms-CPU/min-at-rest")
+	for field, unit := range map[string]string{"VmRSS": "MB-at-rest", "RssAnon": "MB-at-rest-own", "RssFile": "MB-at-rest-of-the-program-file", "VmHWM": "MB-peak"} {
+		kilobytes, err := statusOf(cmd.Process.Pid, field)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(kilobytes)/1024, unit)
+	}
+	b.ReportMetric(float64(size)/(1<<20), "MB-program")
+	b.ReportMetric(0, "ns/op")
+}
+
+// processorTime that a process has taken, in user and system mode.
+func processorTime(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(after)
+	var ticks int64
+	for _, text := range fields[11:13] {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100 everywhere
 }
 
 func median(d []time.Duration) time.Duration {

@@ -253,7 +253,7 @@ func (w *worker) start(ctx context.Context, target *resolved) error {
 
 // check waits for health.
 func (w *worker) check(ctx context.Context, target *resolved) error {
-	_, err := w.await(ctx, target, w.disk.Attempt.Deployment, w.before(), true)
+	_, err := w.await(ctx, target, w.disk.Attempt.Deployment, w.before(), nil, true)
 	return err
 }
 
@@ -301,7 +301,7 @@ func (w *worker) commit(target *resolved) error {
 	d := w.disk.Attempt.Deployment
 	verdict := *w.live.verdict
 	now := time.Now()
-	d.Completed = verdict.Completed()
+	d.Completed, d.Excused = verdict.Completed(), verdict.Excused()
 	d.HealthySince = now
 	d.Begin(v1alpha1.RolloutHealthy, now)
 	leaveBehind(w.disk, d)

@@ -50,6 +50,8 @@ type host struct {
 	token string
 	dir   string
 	log   *logs
+	// pullStall is how long a pull may stand still; 0 for the default.
+	pullStall time.Duration
 }
 
 func newHost(t testing.TB) *host {
@@ -182,7 +184,9 @@ func (h *host) runWith(o agent.Options) (stop func()) {
 }
 
 func (h *host) options() agent.Options {
-	return agent.Options{DataDir: h.dir, Heartbeat: 2 * time.Second, Policy: h.policyFile(), Version: "test", Log: h.log.logger()}
+	return agent.Options{
+		DataDir: h.dir, Heartbeat: 2 * time.Second, PullStall: h.pullStall, Policy: h.policyFile(), Version: "test", Log: h.log.logger(),
+	}
 }
 
 // spawn runs the agent in a process of its own.
@@ -216,10 +220,12 @@ type order struct {
 	checks                               []v1alpha1.HealthCheck
 	timeout                              time.Duration
 	noWayBack                            bool
+	remove                               *v1alpha1.Removal
 	irreversible                         bool
 	keep                                 *int32
 	// strategy changes how the release replaces the one before.
-	strategy func(*v1alpha1.RolloutStrategy)
+	strategy       func(*v1alpha1.RolloutStrategy)
+	registrySecret string
 	// key signs instead of the host's own; host is whom it is for instead.
 	key  crypto.Signer
 	host *authorization.Host
@@ -249,7 +255,7 @@ func (h *host) send(o order) string {
 		Project: o.project, ProjectUID: "uid-of-" + o.project, Environment: o.environment, Sequence: o.sequence,
 		Release:    v1alpha1.RolloutRelease{Name: fmt.Sprintf("r%d", o.sequence), UID: fmt.Sprintf("uid-%d", o.sequence), Commit: strings.Repeat("a", 40)},
 		BundleHash: "sha256:" + strings.Repeat("b", 64), ComposeProject: o.composeProject, Compose: o.compose,
-		ComposeHash: composefile.Hash(o.compose), Irreversible: o.irreversible, Values: o.values, SecretRefs: o.secrets, HealthChecks: o.checks,
+		ComposeHash: composefile.Hash(o.compose), Irreversible: o.irreversible, Values: o.values, SecretRefs: o.secrets, RegistrySecretRef: o.registrySecret, HealthChecks: o.checks,
 		Strategy: v1alpha1.RolloutStrategy{
 			Strategy: "Recreate", MaxUnavailable: 1, AutoRollback: ptr.To(!o.noWayBack), Timeout: metav1.Duration{Duration: o.timeout}, Keep: o.keep,
 		},
@@ -259,6 +265,9 @@ func (h *host) send(o order) string {
 	}
 	if o.strategy != nil {
 		o.strategy(&spec.Strategy)
+	}
+	if spec.Remove = o.remove; o.remove != nil {
+		spec.Images, spec.Strategy = []v1alpha1.ServiceImage{}, v1alpha1.RolloutStrategy{}
 	}
 	to, key := authorization.Host{Name: h.name, UID: h.uid}, h.key
 	if o.host != nil {

@@ -149,11 +149,11 @@ func (w *worker) restore(ctx context.Context, good *state.Deployment) (*health.V
 	if err := w.up(ctx, target, nil); err != nil {
 		return nil, err
 	}
-	verdict, err := w.await(ctx, target, *good, health.BaselineOf(before), false)
+	verdict, err := w.await(ctx, target, *good, health.BaselineOf(before), w.before().Sick(), false)
 	if err != nil {
 		return nil, err
 	}
-	good.Completed = verdict.Completed()
+	good.Completed, good.Excused = verdict.Completed(), verdict.Excused()
 	w.want = target
 	return &verdict, nil
 }

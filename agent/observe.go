@@ -41,11 +41,21 @@ func (w *worker) observe(ctx context.Context) (*health.Verdict, error) {
 		w.base = health.BaselineOf(containers)
 	}
 	w.base = w.base.Settled(containers, now)
-	verdict := health.Judge(w.want.services, containers, w.base, current.Completed, now)
+	verdict := health.Judge(w.want.services, containers, w.base, current.Completed, now).Excuse(excused(current))
+	current.Excused = verdict.Excused() // saved with the next change: at worst one is excused a little longer after a crash
 	w.drift = seen.drift(&verdict)
 	w.live = live{uid: current.UID, verdict: &verdict, message: redact(verdict.Message(), current.Secrets)}
 	w.noteHealth(verdict, now)
 	return &verdict, nil
+}
+
+// excused are the services that do not count against a deployment as long as they run, however badly.
+func excused(d *state.Deployment) map[string]health.Status {
+	sick := map[string]health.Status{}
+	for _, name := range d.Excused {
+		sick[name] = health.Unhealthy
+	}
+	return sick
 }
 
 // noteHealth keeps track of since when it is healthy without a break, and of what healing achieved.
@@ -124,20 +134,28 @@ func (w *worker) heal(ctx context.Context, verdict health.Verdict) time.Time {
 }
 
 // await waits until a deployment is healthy, judging anew at each event of its containers. A newer Rollout ends the wait,
-// since nothing is half done here. attempt says that the progress is that of the Rollout under way.
-func (w *worker) await(ctx context.Context, target *resolved, d state.Deployment, base health.Baseline, attempt bool) (health.Verdict, error) {
+// since nothing is half done here. sick are services that are excused when they are no worse than that; nil means those that
+// were so in base and were not touched since. attempt says that the progress is that of the Rollout under way.
+func (w *worker) await(ctx context.Context, target *resolved, d state.Deployment, base health.Baseline, sick map[string]health.Status,
+	attempt bool) (health.Verdict, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	checks := startChecks(ctx, target.checks, w.execIn(target.project.Name))
 	deadline := time.Now().Add(timeoutOf(d.Spec))
-	wasHealthy := false
+	wasHealthy, before := false, base
 	for {
 		containers, err := w.agent.engine.Containers(ctx, target.project.Name)
 		if err != nil {
 			return health.Verdict{}, err
 		}
 		now := time.Now()
-		verdict := health.Judge(target.services, containers, base, nil, now)
+		containers = w.withStarved(containers)
+		base = base.Next(containers)
+		excuse := sick
+		if excuse == nil {
+			excuse = before.Untouched(containers)
+		}
+		verdict := health.Judge(target.services, containers, base, nil, now).Excuse(excuse).Strict(containers, base, now)
 		w.live.verdict = &verdict
 		healthy := verdict.Status == health.Healthy
 		if healthy && !wasHealthy {

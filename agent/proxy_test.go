@@ -24,10 +24,10 @@ import (
 
 // Nobody listens at the address that the agent is told; the proxy alone knows where it leads. The dot keeps the name from
 // being exempt from proxies, which "localhost" is.
-func behind(t *testing.T) string { return fmt.Sprintf("localhost.:%d", enginetest.FreePort(t)) }
+func unresolved(t *testing.T) string { return fmt.Sprintf("localhost.:%d", enginetest.FreePort(t)) }
 
-// behindProxy is a proxy that alone knows the way to the control plane.
-type behindProxy struct {
+// onlyWay is a proxy that alone knows the way to the control plane.
+type onlyWay struct {
 	*httptest.Server
 	target string
 
@@ -37,15 +37,15 @@ type behindProxy struct {
 	password string
 }
 
-func newProxy(t *testing.T, target string) *behindProxy {
+func newProxy(t *testing.T, target string) *onlyWay {
 	t.Helper()
-	p := &behindProxy{target: target, password: "hunter2-s3cret"}
+	p := &onlyWay{target: target, password: "hunter2-s3cret"}
 	p.Server = httptest.NewServer(http.HandlerFunc(p.serve))
 	t.Cleanup(p.Close)
 	return p
 }
 
-func (p *behindProxy) serve(w http.ResponseWriter, r *http.Request) {
+func (p *onlyWay) serve(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	p.asked = append(p.asked, r.Method+" "+r.Host)
 	p.mu.Unlock()
@@ -88,7 +88,7 @@ func TestThroughProxy(t *testing.T) {
 	}
 	p := newProxy(t, address.Host)
 	o := h.joinOptions()
-	name := behind(t)
+	name := unresolved(t)
 	o.Server = "https://" + name
 	o.Proxy = strings.Replace(p.URL, "http://", "http://agent:"+p.password+"@", 1)
 	h.answer(true)
@@ -140,7 +140,7 @@ func TestProxyRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := h.joinOptions()
-			o.DataDir, o.Server, o.Proxy = t.TempDir(), "https://"+behind(t), proxy
+			o.DataDir, o.Server, o.Proxy = t.TempDir(), "https://"+unresolved(t), proxy
 			err := agent.Join(t.Context(), o, func(string, ...any) {})
 			if err == nil || strings.Contains(err.Error(), "wrong-s3cret") || !strings.Contains(err.Error(), "proxy") {
 				t.Errorf("%v", err)

@@ -30,7 +30,7 @@ func (w *worker) pruneDue(now time.Time) bool { return w.disk.PruneDue && !now.B
 func (w *worker) prune(ctx context.Context) time.Time {
 	w.publish() // first of all that it is healthy
 	_, err := w.removeUnused(ctx)
-	if err == nil {
+	if err == nil && w.disk.Current != nil {
 		err = w.agent.engine.RemoveJobs(ctx, w.disk.Current.Spec.ComposeProject, "")
 	}
 	if ctx.Err() != nil {

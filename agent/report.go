@@ -81,8 +81,8 @@ func (w *worker) phaseOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStat
 			s.Services = serviceStates(*w.live.verdict)
 		}
 		conditions(&s, v1alpha1.ReasonProgressing, moveOn)
-	case d.FailureOf(uid) != nil:
-		f := d.FailureOf(uid)
+	case w.failureOf(rollout) != nil:
+		f := w.failureOf(rollout)
 		s.Phase, s.Message, s.Services, s.LastLogs = f.Phase, f.Message, f.Services, f.Logs
 		s.ServingSequence, s.Timings = f.Serving, f.Timings
 		reason := f.Reason
@@ -205,7 +205,7 @@ func serviceStates(v health.Verdict) []v1alpha1.ServiceState {
 		state := v1alpha1.ServiceState{
 			Name: s.Name, Running: fmt.Sprintf("%d/%d", s.Running, s.Wanted), Health: s.Check, Image: s.Image,
 		}
-		if s.Status >= health.Unhealthy {
+		if s.Status >= health.Unhealthy || s.Excused {
 			state.Message = shorten(s.Message)
 		}
 		if s.Completed {

@@ -43,6 +43,9 @@ type worker struct {
 	arrived map[types.UID]time.Time
 	// project is the name of the compose project whose events concern this worker.
 	project map[string]bool
+	// starved are the containers, by id, in which a process ran out of memory while a rollout was judged: the engine says so
+	// in an event and forgets it when the container lives on.
+	starved map[string]bool
 
 	// The rest belongs to the worker's goroutine.
 	disk    *state.Environment
@@ -87,7 +90,7 @@ func newWorker(a *Agent, key state.Key) *worker {
 		agent: a, key: key, log: a.log.WithValues("project", key.Project, "environment", key.Environment),
 		offered: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
 		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, deferred: map[types.UID]deferral{},
-		arrived: map[types.UID]time.Time{}, project: map[string]bool{},
+		arrived: map[types.UID]time.Time{}, project: map[string]bool{}, starved: map[string]bool{},
 	}
 }
 
@@ -131,6 +134,30 @@ func (w *worker) since(uid types.UID) time.Time {
 }
 
 func (w *worker) stir() { poke(w.stirred) }
+
+// note remembers what only an event tells.
+func (w *worker) note(event compose.Event) {
+	if event.Action != compose.OOM {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.starved[event.Container] = true
+}
+
+// withStarved puts what only events told into what the engine reports, and forgets containers that are gone.
+func (w *worker) withStarved(containers []health.Container) []health.Container {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	known := map[string]bool{}
+	for i, c := range containers {
+		if w.starved[c.ID] {
+			containers[i].OOMKilled, known[c.ID] = true, true
+		}
+	}
+	w.starved = known
+	return containers
+}
 
 // concerns says whether events of a compose project concern this worker.
 func (w *worker) concerns(project string) bool {
@@ -207,7 +234,7 @@ func (w *worker) step(ctx context.Context) time.Time {
 	suspended, until := w.suspension(time.Now())
 	in := plan.Input{
 		Now: time.Now(), Suspended: suspended, SuspendedUntil: until, Damaged: w.damaged != nil, Unsaved: w.unsaved != nil, Offer: offer,
-		Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing, PruneDue: w.pruneDue(time.Now()),
+		Serving: w.disk.Current != nil, Removed: w.disk.Removed != nil, Observed: verdict, Healing: w.healing, PruneDue: w.pruneDue(time.Now()),
 	}
 	if attempt := w.disk.Attempt; attempt != nil {
 		in.Attempt = plan.UnderWay
@@ -235,6 +262,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 	case plan.Prune:
 		again = w.prune(ctx)
 	}
+	if decision.Action != plan.Rest {
+		w.agent.calm.Reset(restAfter)
+	}
 	if w.unsaved != nil {
 		again = earliest(again, w.trouble, time.Now().Add(retryAfter))
 	}
@@ -255,7 +285,7 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 		d := w.disk
 		sameProject := d.ProjectUID == "" || spec.ProjectUID == d.ProjectUID
 		switch {
-		case d.FailureOf(uid) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid,
+		case w.failureOf(rollout) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid,
 			d.Removed != nil && d.Removed.UID == uid:
 			return rollout, plan.Known
 		case sameProject && spec.Sequence < d.Highest, slices.Contains(d.Retired, spec.ProjectUID):
@@ -277,6 +307,18 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 		}
 	}
 	return nil, older
+}
+
+// failureOf is how a Rollout failed, nil if it did not. One that was made anew with the same sequence and bundle, for example
+// by a control plane that came back from a backup, is the same order: what failed is tried again only when a new one says so.
+func (w *worker) failureOf(rollout *v1alpha1.Rollout) *state.Failure {
+	if f := w.disk.FailureOf(string(rollout.UID)); f != nil {
+		return f
+	}
+	if rollout.Spec.ProjectUID != w.disk.ProjectUID {
+		return nil
+	}
+	return w.disk.FailureFor(rollout.Spec.Sequence, rollout.Spec.BundleHash)
 }
 
 // candidates are the offered Rollouts, those of another project of the same name first, then by falling sequence.

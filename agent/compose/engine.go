@@ -200,6 +200,11 @@ func observed(c container.InspectResponse) health.Container {
 		}
 		if s.Health != nil && s.Health.Status != "" {
 			o.Check = string(s.Health.Status)
+			for _, probe := range s.Health.Log {
+				if probe != nil {
+					o.Probes = append(o.Probes, health.Probe{At: probe.End, OK: probe.ExitCode == 0})
+				}
+			}
 		}
 	}
 	return o

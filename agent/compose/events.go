@@ -15,11 +15,16 @@ import (
 	"github.com/moby/moby/client"
 )
 
+// OOM is the action of a container in which a process ran out of memory, whether the container ended with it or not.
+const OOM = string(events.ActionOOM)
+
 // Event says that a container of a project changed. An event without project says that events may have been missed, or
 // that the engine is there again: look at everything.
 type Event struct {
 	Project string
 	Service string
+	// Container's id.
+	Container string
 	// Action is the engine's word: start, die, stop, destroy, health_status: healthy …
 	Action string
 }
@@ -79,7 +84,7 @@ func (e *Engine) follow(ctx context.Context, filters client.Filters, handle func
 			return err
 		case m := <-stream.Messages:
 			handle(Event{
-				Project: m.Actor.Attributes[api.ProjectLabel], Service: m.Actor.Attributes[api.ServiceLabel], Action: string(m.Action),
+				Project: m.Actor.Attributes[api.ProjectLabel], Service: m.Actor.Attributes[api.ServiceLabel], Container: m.Actor.ID, Action: string(m.Action),
 			})
 		case err := <-networks.Err:
 			return err

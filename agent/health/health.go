@@ -79,6 +79,15 @@ type Container struct {
 	StartedAt time.Time
 	// Error of the engine when it could not start the container.
 	Error string
+	// Probes are the latest runs of the healthcheck, oldest first, as many as the engine remembers.
+	Probes []Probe
+}
+
+// Probe is one run of a healthcheck.
+type Probe struct {
+	// At is when it ended.
+	At time.Time
+	OK bool
 }
 
 // Status of a project or service.
@@ -114,6 +123,10 @@ type ServiceVerdict struct {
 	// Hopeless says that waiting will not make it better: a container ended and nothing restarts it, its healthcheck failed
 	// as often as its author allows, or it keeps crashing.
 	Hopeless bool
+	// amiss says that containers are missing or run another image.
+	amiss bool
+	// Excused says that it is not well, was not before either, and is not to blame on what is judged.
+	Excused bool
 	// Message says in words what is wrong: exit code, out-of-memory kill, restarts. Empty when nothing is.
 	Message string
 }
@@ -161,31 +174,6 @@ func (v Verdict) Completed() []string {
 	return names
 }
 
-// Baseline counts the engine's restarts of each container at the moment from which growth is judged.
-type Baseline map[string]int
-
-// BaselineOf remembers the restarts of containers.
-func BaselineOf(containers []Container) Baseline {
-	b := make(Baseline, len(containers))
-	for _, c := range containers {
-		b[c.ID] = c.Restarts
-	}
-	return b
-}
-
-// Settled forgets the restarts of containers that have run for MaxStreak since, so that a crash now and then, over months,
-// never adds up to a crash loop.
-func (b Baseline) Settled(containers []Container, now time.Time) Baseline {
-	next := make(Baseline, len(containers))
-	for _, c := range containers {
-		next[c.ID] = b[c.ID]
-		if c.State == StateRunning && !now.Before(c.StartedAt.Add(MaxStreak)) {
-			next[c.ID] = c.Restarts
-		}
-	}
-	return next
-}
-
 // Judge compares what is wanted with what the engine reports. done names one-shot services known to have completed, whose
 // containers may since have been removed.
 func Judge(want []Service, got []Container, base Baseline, done []string, now time.Time) Verdict {
@@ -217,7 +205,7 @@ func judgeService(v *Verdict, want Service, containers []Container, base Baselin
 			s.Completed = true
 		}
 		if !want.accepts(c) {
-			s.Image = c.Image
+			s.Image, s.amiss = c.Image, true
 		}
 		s.Check = worseCheck(s.Check, c.Check)
 		if f.status > s.Status || s.Message == "" {
@@ -231,7 +219,7 @@ func judgeService(v *Verdict, want Service, containers []Container, base Baselin
 	case done && want.OneShot:
 		s.Completed = true
 	default:
-		s.Status, s.Hopeless = Down, true
+		s.Status, s.Hopeless, s.amiss = Down, true, true
 		s.Message = fmt.Sprintf("%d of %d containers missing", missing, want.Replicas)
 	}
 	return s
@@ -253,7 +241,7 @@ func judgeContainer(v *Verdict, want Service, c Container, base Baseline, now ti
 	if !want.accepts(c) {
 		return finding{Down, "runs another image: " + c.Image, true}
 	}
-	grown := c.Restarts - base[c.ID]
+	grown := c.Restarts - base[c.ID].Restarts
 	switch c.State {
 	case StateRunning:
 	case StateExited, StateDead:

@@ -70,7 +70,7 @@ func TestJudge(t *testing.T) {
 		"restarted, steady": {restarts, running(func(c *Container) { c.Restarts, c.StartedAt = 1, now.Add(-2*Streak) }), nil, nil, Healthy, false, "", time.Time{}},
 		"restarted, check healthy": {restarts, running(func(c *Container) { c.Restarts, c.StartedAt, c.Check = 1, now, CheckHealthy }), nil, nil, Waiting, false,
 			"restarted 1 times", now.Add(2 * Streak)},
-		"restarted before": {restarts, running(func(c *Container) { c.Restarts, c.StartedAt = 7, now.Add(-Streak) }), Baseline{"1": 7}, nil, Healthy, false, "", time.Time{}},
+		"restarted before": {restarts, running(func(c *Container) { c.Restarts, c.StartedAt = 7, now.Add(-Streak) }), Baseline{"1": {Restarts: 7}}, nil, Healthy, false, "", time.Time{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := Judge([]Service{c.want}, c.got, c.base, c.done, now)
@@ -98,11 +98,11 @@ func TestJudgeLooksAtEveryReplica(t *testing.T) {
 
 func TestSettled(t *testing.T) {
 	crashed := running(func(c *Container) { c.Restarts, c.StartedAt = 9, now })
-	base := Baseline{"gone": 3}.Settled(crashed, now)
-	if len(base) != 1 || base["1"] != 0 {
+	base := Baseline{"gone": {Restarts: 3}}.Settled(crashed, now)
+	if len(base) != 1 || base["1"].Restarts != 0 {
 		t.Errorf("at once: %v", base)
 	}
-	if base = base.Settled(crashed, now.Add(MaxStreak)); base["1"] != 9 {
+	if base = base.Settled(crashed, now.Add(MaxStreak)); base["1"].Restarts != 9 {
 		t.Errorf("after %s: %v", MaxStreak, base)
 	}
 }

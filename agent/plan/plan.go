@@ -109,6 +109,8 @@ type Input struct {
 	SuspendedUntil time.Time
 	Offer          Offer
 	Attempt        Attempt
+	// Removed says that the environment was taken down, by order, and nothing was deployed since.
+	Removed bool
 	// Serving says that something is committed and must run.
 	Serving bool
 	// Observed is the judgement of what must run; nil when the engine did not answer.
@@ -141,6 +143,8 @@ func Next(in Input) Decision {
 		return Decision{GoBack, "the rollout failed", time.Time{}}
 	case in.Attempt == UnderWay:
 		return Decision{Resume, "the rollout was interrupted", time.Time{}}
+	case !in.Serving && in.Removed && in.PruneDue && !in.Unsaved:
+		return Decision{Prune, "a removal has left images behind", time.Time{}}
 	case !in.Serving:
 		return Decision{Rest, "nothing must run", time.Time{}}
 	case in.Observed == nil:

@@ -175,7 +175,7 @@ type session struct {
 	host, path string
 	auth       Auth
 	token      string
-	// base is the scheme and host that answered.
+	// bases are the scheme and host to try, one once it has answered.
 	bases []string
 }
 
@@ -211,12 +211,13 @@ func (s *session) get(ctx context.Context, kind, digest string, into any) error 
 		var body []byte
 		body, err = s.ask(ctx, base+"/v2/"+s.path+"/"+kind+"/"+digest)
 		var status *StatusError
-		if errors.As(err, &status) || err == nil {
-			s.bases = []string{base}
+		if errors.As(err, &status) {
+			return err
 		}
 		if err != nil {
-			continue
+			continue // not by this scheme, perhaps by the other one
 		}
+		s.bases = []string{base}
 		sum := sha256.Sum256(body)
 		if strings.HasPrefix(digest, "sha256:") && "sha256:"+hex.EncodeToString(sum[:]) != digest {
 			return fmt.Errorf("%w: %s", ErrDigestMismatch, digest)

@@ -59,6 +59,9 @@ type Deployment struct {
 	Secrets Secrets `json:"secrets,omitempty"`
 	// Completed are the one-shot services that ended well.
 	Completed []string `json:"completed,omitempty"`
+	// Excused are the services that were not well before this release already, were not touched by it, and were not seen well
+	// since: they do not count against it.
+	Excused []string `json:"excused,omitempty"`
 	// HealthySince is the beginning of the present streak of health; zero while it is not healthy.
 	HealthySince time.Time `json:"healthySince,omitzero"`
 	// Timings say when each phase began.
@@ -191,6 +194,16 @@ func (e *Environment) Attempted() *Deployment {
 func (e *Environment) FailureOf(uid string) *Failure {
 	for i := range e.Failed {
 		if e.Failed[i].UID == uid {
+			return &e.Failed[i]
+		}
+	}
+	return nil
+}
+
+// FailureFor returns how the order of that sequence failed with that bundle, nil if it did not.
+func (e *Environment) FailureFor(sequence int64, bundleHash string) *Failure {
+	for i := range e.Failed {
+		if e.Failed[i].Sequence == sequence && e.Failed[i].BundleHash == bundleHash {
 			return &e.Failed[i]
 		}
 	}

@@ -93,8 +93,9 @@ type RolloutSpec struct {
 	// How to replace what runs.
 	// +optional
 	Strategy RolloutStrategy `json:"strategy,omitzero"`
-	// The release says that it cannot be taken back (Release.spec.reversible: false): once its pre-deploy jobs have begun, a
-	// failure holds for a person to decide, and never goes back by itself. Default false.
+	// The release says that it cannot be taken back (Release.spec.reversible: false): once its pre-deploy jobs have begun, or
+	// its containers where it has no jobs, a failure holds for a person to decide, and never goes back by itself; neither does
+	// that of a later release, until one is healthy. Default false.
 	// +optional
 	Irreversible bool `json:"irreversible,omitempty"`
 	// A tombstone: everything of the environment on this host is to be taken down. Compose file and images are empty then.

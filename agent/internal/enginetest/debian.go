@@ -38,7 +38,7 @@ func (r *Registry) Debian(t testing.TB, pkg, program string, arguments ...string
 		}
 		debian.layers[pkg] = layer
 	}
-	return r.imageOf(t, pkg, debian.layers[pkg], append([]string{program}, arguments...), nil)
+	return r.imageOf(t, pkg, debian.layers[pkg], append([]string{program}, arguments...), goarch(), 0, nil)
 }
 
 var libraryPath = regexp.MustCompile(`(?m)(?:=> |^\s+)(/\S+) \(0x`)

@@ -7,7 +7,11 @@ package enginetest
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -114,6 +118,8 @@ type Registry struct {
 	Broken atomic.Bool
 	// Slow is a wait before each blob, in nanoseconds.
 	Slow atomic.Int64
+	// Answer comes before the registry when it is set: it says whether it has answered.
+	Answer atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 	// pushed are the images that the engine may have pulled from here.
 	pushed []string
 }
@@ -128,6 +134,9 @@ func NewRegistry(t testing.TB, engine *client.Client) *Registry {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		if request.Method == http.MethodGet {
 			r.Requests.Add(1)
+			if answer := r.Answer.Load(); answer != nil && (*answer)(w, request) {
+				return
+			}
 			if r.Broken.Load() {
 				w.WriteHeader(http.StatusInternalServerError)
 				return
@@ -154,15 +163,30 @@ func NewRegistry(t testing.TB, engine *client.Client) *Registry {
 	return r
 }
 
+// Answers sets what comes before the registry; nil for nothing.
+func (r *Registry) Answers(f func(http.ResponseWriter, *http.Request) bool) {
+	if f == nil {
+		r.Answer.Store(nil)
+		return
+	}
+	r.Answer.Store(&f)
+}
+
 // Image pushes an image of the test application with an environment, and returns it by digest. It is removed from the
 // engine with the registry.
 func (r *Registry) Image(t testing.TB, repository string, env ...string) string {
 	t.Helper()
-	return r.imageOf(t, repository, appLayer(t), []string{"/app"}, env)
+	return r.imageOf(t, repository, appLayer(t), []string{"/app"}, goarch(), 0, env)
 }
 
-// imageOf pushes an image of one layer and returns it by digest.
-func (r *Registry) imageOf(t testing.TB, repository string, content []byte, entrypoint, env []string) string {
+// ImageFor pushes an image that claims to be for an architecture, with padding that does not compress.
+func (r *Registry) ImageFor(t testing.TB, repository, architecture string, padding int64, env ...string) string {
+	t.Helper()
+	return r.imageOf(t, repository, appLayer(t), []string{"/app"}, architecture, padding, env)
+}
+
+// imageOf pushes an image and returns it by digest.
+func (r *Registry) imageOf(t testing.TB, repository string, content []byte, entrypoint []string, architecture string, padding int64, env []string) string {
 	t.Helper()
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
 	if err != nil {
@@ -172,12 +196,18 @@ func (r *Registry) imageOf(t testing.TB, repository string, content []byte, entr
 	if err != nil {
 		t.Fatal(err)
 	}
+	if padding > 0 {
+		pad := padLayer(t, padding)
+		if image, err = mutate.AppendLayers(image, pad); err != nil {
+			t.Fatal(err)
+		}
+	}
 	file, err := image.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
 	}
 	file = file.DeepCopy()
-	file.OS, file.Architecture = "linux", goarch()
+	file.OS, file.Architecture = "linux", architecture
 	file.Config = v1.Config{Entrypoint: entrypoint, Env: slices.Concat(env, []string{fmt.Sprintf("UNIQUE=%x", rand.Uint64())})}
 	if image, err = mutate.ConfigFile(image, file); err != nil {
 		t.Fatal(err)
@@ -196,6 +226,74 @@ func (r *Registry) imageOf(t testing.TB, repository string, content []byte, entr
 	pinned := ref.Context().Name() + "@" + digest.String()
 	r.pushed = append(r.pushed, pinned)
 	return pinned
+}
+
+// Altered pushes a manifest that is another one's with something changed, and returns it by digest. Its layers need not be
+// there.
+func (r *Registry) Altered(t testing.TB, image string, change func(manifest map[string]any)) string {
+	t.Helper()
+	ref, err := name.NewDigest(image, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	descriptor, err := remote.Get(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := map[string]any{}
+	if err := json.Unmarshal(descriptor.Manifest, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	change(manifest)
+	text, err := json.Marshal(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(text))
+	url := "http://" + r.Host + "/v2/" + ref.Context().RepositoryStr() + "/manifests/" + digest
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mediaType, _ := manifest["mediaType"].(string)
+	request.Header.Set("Content-Type", mediaType)
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusCreated {
+		t.Fatalf("push of a manifest: %s", answer.Status)
+	}
+	pinned := ref.Context().Name() + "@" + digest
+	r.pushed = append(r.pushed, pinned)
+	return pinned
+}
+
+// padLayer is a layer of random bytes, of about that size.
+func padLayer(t testing.TB, size int64) v1.Layer {
+	t.Helper()
+	seed := [32]byte{}
+	for i := range seed {
+		seed[i] = byte(rand.Uint32())
+	}
+	var content bytes.Buffer
+	packed, err := gzip.NewWriterLevel(&content, gzip.NoCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(packed)
+	if err = w.WriteHeader(&tar.Header{Name: "padding", Typeflag: tar.TypeReg, Mode: 0o644, Size: size}); err == nil {
+		_, err = io.CopyN(w, rand.NewChaCha8(seed), size)
+	}
+	if err := errors.Join(err, w.Close(), packed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content.Bytes())), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
 }
 
 // FreePort returns a port of 127.0.0.1 that is free now.
@@ -252,6 +350,9 @@ func appLayer(t testing.TB) []byte {
 	}
 	return app.layer
 }
+
+// Architecture of the engine's machine, as images name it.
+func Architecture() string { return goarch() }
 
 func goarch() string {
 	out, err := exec.Command("go", "env", "GOARCH").Output()

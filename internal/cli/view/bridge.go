@@ -134,6 +134,7 @@ func Status(b Bridge, s Screen) string {
 	} else {
 		p.picture(spans)
 	}
+	p.fleet(spans)
 	p.held(b.Held())
 	p.debts(Debts(b.Releases))
 	p.openReservations(s.Lang.T("reservation.overdue-title"), overdue(OpenReservations(b.PVs, s.Now)))
@@ -320,6 +321,38 @@ func (p *page) hosts(l *line, sp span, room int) {
 			c = yellow
 		}
 		l.fit(c, p.Lang.T("status.hosts", status.HostsReady, status.HostsMatched), room)
+	}
+}
+
+// fleet lists hosts one by one where there is something to say of them: they are not all as they should be, or wait.
+func (p *page) fleet(spans []span) {
+	titled := false
+	for _, sp := range spans {
+		st := sp.env.Status
+		settled := func(h v1alpha1.EnvironmentHost) bool { return h.Phase == v1alpha1.RolloutHealthy && h.Message == "" }
+		if st.Waiting == "" && !slices.ContainsFunc(st.Hosts, func(h v1alpha1.EnvironmentHost) bool { return !settled(h) }) {
+			continue
+		}
+		if !titled {
+			p.blank()
+			p.line(1).put(bold, strings.ToUpper(p.Lang.T("hosts.title")))
+			titled = true
+		}
+		p.line(2).put(bold, sp.env.Name)
+		for _, h := range st.Hosts {
+			text := strings.TrimSpace(h.Phase + " " + h.Release)
+			if h.Message != "" {
+				text = strings.TrimPrefix(text+": "+h.Message, ": ")
+			}
+			c := yellow
+			if settled(h) {
+				c = green
+			}
+			p.wrapped(p.line(4).put(c, h.Name+"  "), plain, text)
+		}
+		if st.Waiting != "" {
+			p.wrapped(p.line(4), dim, p.Lang.T("hosts.waiting", st.Waiting))
+		}
 	}
 }
 
