@@ -62,6 +62,11 @@ test: ## Run all tests; installs and starts a Docker engine if none answers. PKG
 test-unit: ## Run the tests that need no engine and little time.
 	@$(GO) run ./hack/testcount -short -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
 
+.PHONY: faults
+faults: ## Break everything that an agent depends on, at length, as root: KILLS=300 SEED= RUN=TestFaults/registry.
+	@FAULT_LONG=1 FAULT_KILLS=$(or $(KILLS),300) FAULT_SEED=$(SEED) $(GO) test -v -count=1 -timeout 90m \
+	  -run '$(or $(RUN),TestFaults)' ./test/faults
+
 .PHONY: bench
 bench: ## Run the benchmarks of docs/architecture.md and print their figures; some minutes.
 	@engine=$$(hack/engine.sh ensure $$$$); trap "hack/engine.sh stop $$$$" EXIT; \

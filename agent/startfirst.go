@@ -56,6 +56,9 @@ func (c *convergence) replace(ctx context.Context, steps []converge.Step) error 
 		}
 		all = append(all, r)
 	}
+	if err := c.removeUnstarted(steps); err != nil {
+		return err
+	}
 	deadline := time.Now().Add(timeoutOf(c.spec))
 	for {
 		if err := c.look(); err != nil {
@@ -88,6 +91,21 @@ func (c *convergence) replace(ctx context.Context, steps []converge.Step) error 
 			}
 		}
 	}
+}
+
+// removeUnstarted removes new containers that were created and never started, because the agent was killed in between. They
+// would be judged as ones that cannot start.
+func (c *convergence) removeUnstarted(steps []converge.Step) error {
+	gone := map[string]string{}
+	for _, step := range steps {
+		fresh, _, _ := converge.Split(c.model.Service(step.Service), c.containers(step.Service))
+		for _, container := range fresh {
+			if container.State == health.StateCreated && container.Created.After(c.begun()) {
+				gone[container.ID] = container.Name
+			}
+		}
+	}
+	return c.agent.engine.Retire(c.calm, gone)
 }
 
 // next is what is to be done about all services that are being replaced.

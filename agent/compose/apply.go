@@ -194,6 +194,8 @@ func (e *Engine) Restart(ctx context.Context, containers map[string]string) erro
 }
 
 func (e *Engine) remove(ctx context.Context, id, name string) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	_, err := e.client.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true})
 	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) { // a removal that is under way already conflicts
 		return e.explain("remove "+name, err)

@@ -22,6 +22,7 @@ func conflict(err error) error {
 	}
 	switch lower := strings.ToLower(text); {
 	case strings.Contains(lower, "port is already allocated"), strings.Contains(lower, "address already in use") && strings.Contains(lower, "port"),
+		strings.Contains(lower, "address already in use") && strings.Contains(lower, "listen "),
 		strings.Contains(lower, "failed to bind host port"):
 		port := "a port of the server"
 		if m := portTaken.FindStringSubmatch(text); m != nil {

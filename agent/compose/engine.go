@@ -176,6 +176,8 @@ func (e *Engine) Containers(ctx context.Context, project string) ([]health.Conta
 }
 
 func (e *Engine) list(ctx context.Context, project string) ([]container.Summary, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	filters := client.Filters{}.Add("label", api.ProjectLabel+"="+project, api.OneoffLabel+"=False")
 	list, err := e.client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
 	if err != nil {

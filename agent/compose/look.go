@@ -50,6 +50,8 @@ func (v View) Health() []health.Container {
 
 // Look reports what the engine has of a compose project.
 func (e *Engine) Look(ctx context.Context, project string) (View, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
+	defer cancel()
 	v := View{Networks: map[string]string{}}
 	networks, err := e.client.NetworkList(ctx, client.NetworkListOptions{})
 	if err != nil {
@@ -202,6 +204,8 @@ func OneShot(service types.ServiceConfig) bool {
 
 // ImageID is what the engine calls an image that is on disk; empty when it is not.
 func (e *Engine) ImageID(ctx context.Context, ref string) (string, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	inspected, err := e.client.ImageInspect(ctx, ref)
 	switch {
 	case errdefs.IsNotFound(err):

@@ -129,6 +129,8 @@ var interruptedName = regexp.MustCompile(`^/?([0-9a-f]{12})_(.+)$`)
 // adoptInterrupted tidies up after a recreation that was cut short: the new container goes when the old one is still there,
 // and gets its name otherwise, since it has inherited the old one's anonymous volumes. It keeps its own when that is taken.
 func (e *Engine) adoptInterrupted(ctx context.Context, project string) error {
+	ctx, cancel := context.WithTimeout(ctx, 4*callTimeout)
+	defer cancel()
 	list, err := e.list(ctx, project)
 	if err != nil {
 		return err

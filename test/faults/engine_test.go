@@ -88,10 +88,11 @@ func (e *engine) launch() {
 	cmd := exec.Command("dockerd", append([]string{
 		"--config-file", config, "--host", e.address(), "--pidfile", filepath.Join(e.dir, "docker.pid"),
 		"--data-root", filepath.Join(e.dir, "data"), "--exec-root", filepath.Join(e.dir, "exec"), "--shutdown-timeout", "5",
+		"--default-address-pool", "base=10.96.0.0/16,size=26",
 	}, e.flags...)...)
 	cmd.Env = append(os.Environ(), "PATH="+e.tables()+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = e.log, e.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := e.net.start(cmd); err != nil {
 		e.Fatal(err)
 	}

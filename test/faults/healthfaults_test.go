@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -20,8 +21,7 @@ import (
 )
 
 // testUnhealthy sends releases that misbehave once they run, after a good one: each goes back, and says why.
-func testUnhealthy(t *testing.T) {
-	e := newEngine(t)
+func testUnhealthy(t *testing.T, e *engine) {
 	for _, c := range []struct {
 		name    string
 		env     []string
@@ -99,8 +99,7 @@ func testHealthcheckFlaps(t *testing.T, e *engine) {
 
 // testConflicts puts something foreign in the way of a release: it fails without touching the foreign thing, the old one
 // serves, and once the way is free a new release arrives.
-func testConflicts(t *testing.T) {
-	e := newEngine(t)
+func testConflicts(t *testing.T, e *engine) {
 	for _, c := range []struct {
 		name    string
 		compose string
@@ -172,8 +171,7 @@ func testConflicts(t *testing.T) {
 }
 
 // testNewerInEachPhase sends a new release while the one before is in each of its phases.
-func testNewerInEachPhase(t *testing.T) {
-	e := newEngine(t)
+func testNewerInEachPhase(t *testing.T, e *engine) {
 	for _, c := range []struct {
 		phase string
 		// delay makes a release stay in the phase.
@@ -181,7 +179,9 @@ func testNewerInEachPhase(t *testing.T) {
 		image []string
 	}{
 		{v1alpha1.RolloutPending, func(_ *world, o *order) { o.secrets = []string{"never-delivered"} }, nil},
-		{v1alpha1.RolloutPulling, func(w *world, _ *order) { w.hub.misbehave(hold(w.Context(), isBlob)) }, nil},
+		{v1alpha1.RolloutPulling, func(w *world, _ *order) {
+			w.hub.misbehave(hold(w.Context(), func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/slow/blobs/") }))
+		}, nil},
 		{v1alpha1.RolloutStarting, func(_ *world, o *order) {
 			o.compose += "  other:\n    image: app\n    depends_on: {web: {condition: service_healthy}}\n"
 			o.images["other"] = o.images["web"]

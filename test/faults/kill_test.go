@@ -13,15 +13,18 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
-func testKills(t *testing.T) {
-	e := newEngine(t)
+func testKills(t *testing.T, e *engine) {
 	t.Run("boundaries", func(t *testing.T) {
 		t.Parallel()
 		testKillAtBoundaries(t, e)
 	})
 	t.Run("random", func(t *testing.T) {
 		t.Parallel()
-		testKillAtRandom(t, e)
+		testKillAtRandom(t, e, kills, (*world).web)
+	})
+	t.Run("random, start first", func(t *testing.T) {
+		t.Parallel()
+		testKillAtRandom(t, e, kills/2, (*world).twins)
 	})
 }
 
@@ -117,31 +120,31 @@ func testKillAtBoundaries(t *testing.T, e *engine) {
 	}
 }
 
-// testKillAtRandom kills the agent again and again, while good, bad and newer rollouts come at random moments too.
-func testKillAtRandom(t *testing.T, e *engine) {
+// testKillAtRandom kills the agent again and again, while good, bad and newer rollouts come at random moments too. make is what
+// a rollout is.
+func testKillAtRandom(t *testing.T, e *engine, times int, make func(w *world, image string, ends ...string) order) {
 	dice := random(t.Name())
 	w := newWorld(t, e)
 	w.run()
-	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=0"), good...)), v1alpha1.RolloutHealthy)
-	// A few of each, made before: what is random is when they are sent.
+	w.await(w.send(make(w, w.hub.image("app", 0, "VERSION=0"), good...)), v1alpha1.RolloutHealthy)
 	last := ""
 	sent := map[string]int{}
 	send := func() {
 		n := w.sequence + 1
 		if dice.IntN(3) == 0 {
 			sent["bad"]++
-			last = w.send(w.web(w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n), "SICK=1"), bad...))
+			last = w.send(make(w, w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n), "SICK=1"), bad...))
 			return
 		}
 		sent["good"]++
-		last = w.send(w.web(w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n)), good...))
+		last = w.send(make(w, w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n)), good...))
 	}
 	ended := func(name string) bool {
 		phase := w.status(name).Phase
 		return phase == v1alpha1.RolloutHealthy || phase == v1alpha1.RolloutRolledBack
 	}
 	send()
-	for range kills {
+	for range times {
 		if ended(last) || dice.IntN(6) == 0 {
 			send()
 		}
@@ -154,9 +157,13 @@ func testKillAtRandom(t *testing.T, e *engine) {
 		w.run()
 	}
 	w.await(last, v1alpha1.RolloutHealthy, v1alpha1.RolloutRolledBack)
-	end := fmt.Sprintf("VERSION=%d", w.sequence+1)
-	w.await(w.send(w.web(w.hub.image("app", 0, end), v1alpha1.RolloutHealthy)), v1alpha1.RolloutHealthy)
-	w.serves(fmt.Sprint(w.sequence))
+	end := w.hub.image("app", 0, "VERSION=last")
+	w.await(w.send(make(w, end, v1alpha1.RolloutHealthy)), v1alpha1.RolloutHealthy)
 	r := w.judge()
-	note(t, "arrived", "%d kills, %d good and %d bad rollouts, seed %d; %s", kills, sent["good"], sent["bad"], seed, counts(r))
+	for _, c := range r.Final {
+		if c.Image != end {
+			t.Errorf("at the end there is %+v", c)
+		}
+	}
+	note(t, "arrived", "%d kills, %d good and %d bad rollouts, seed %d; %s", times, sent["good"], sent["bad"], seed, counts(r))
 }

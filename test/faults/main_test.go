@@ -23,7 +23,7 @@ import (
 )
 
 // deadline of everything that a test waits for.
-const deadline = 2 * time.Minute
+const deadline = 3 * time.Minute
 
 var (
 	// seed of all that is random.
@@ -47,8 +47,8 @@ func setting(name string, otherwise uint64) uint64 {
 }
 
 func TestMain(m *testing.M) {
-	// The tests mostly wait, for containers and for what times out.
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	// The tests mostly wait, for containers and for what times out; but containers take the processor too.
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	cptest.Main(m, cptest.Install(config.FS))
@@ -71,31 +71,33 @@ func TestFaults(t *testing.T) {
 	t.Logf("FAULT_SEED=%d FAULT_KILLS=%d", seed, kills)
 	t.Cleanup(printTable)
 	built.prepare(t)
+	shared := newEngine(t)
+	// The longest first.
 	for _, group := range []struct {
 		name string
-		run  func(*testing.T)
+		run  func(*testing.T, *engine)
 	}{
-		{"kill", testKills},
+		{"partition", testPartition},
 		{"engine killed", testEngineKilled},
-		{"engine absent", testEngineAbsent},
 		{"engine hangs", testEngineHangs},
-		{"registry", testRegistry},
-		{"big image", testBigImage},
+		{"kill", testKills},
 		{"unhealthy", testUnhealthy},
+		{"state file", testStateFile},
+		{"registry", testRegistry},
 		{"conflict", testConflicts},
 		{"newer in", testNewerInEachPhase},
-		{"state file", testStateFile},
 		{"images disk full", testImagesDiskFull},
 		{"control plane away", testControlPlaneAway},
-		{"older backup", testOlderBackup},
-		{"partition", testPartition},
 		{"clock", testClock},
-		{"compose bombs", testBombs},
+		{"older backup", testOlderBackup},
 		{"rollouts gone", testAbsence},
+		{"big image", testBigImage},
+		{"compose bombs", testBombs},
+		{"engine absent", testEngineAbsent},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()
-			group.run(t)
+			group.run(t, shared)
 		})
 	}
 }

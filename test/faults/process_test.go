@@ -27,6 +27,7 @@ func spawn(t testing.TB, n *namespace, log *syncBuffer, args ...string) *process
 	p := &process{TB: t, cmd: exec.Command(built.agent, args...), done: make(chan struct{})}
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := n.start(p.cmd); err != nil {
 		t.Fatal(err)
 	}

@@ -96,8 +96,7 @@ func trickle(h *hub, pause time.Duration) answer {
 
 // testRegistry lets a registry misbehave while a second release is pulled. What cannot be pulled fails untouched; what heals
 // is waited for.
-func testRegistry(t *testing.T) {
-	e := newEngine(t)
+func testRegistry(t *testing.T, e *engine) {
 	is := func(code int, headers ...string) func(func(*http.Request) bool) answer {
 		return func(which func(*http.Request) bool) answer { return refuse(which, code, headers...) }
 	}
@@ -173,12 +172,11 @@ func testWrongArchitecture(t *testing.T, e *engine) {
 const bigLayers = 4
 
 // testBigImage pulls an image of a gigabyte (of an eighth in the short run) and measures the agent meanwhile.
-func testBigImage(t *testing.T) {
+func testBigImage(t *testing.T, e *engine) {
 	size := 128 << 20
 	if long {
 		size = 1 << 30
 	}
-	e := newEngine(t)
 	w := newWorld(t, e)
 	w.run()
 	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...)), v1alpha1.RolloutHealthy)

@@ -16,6 +16,7 @@ type relay struct {
 	mu          sync.Mutex
 	cut, frozen bool
 	thawed      chan struct{}
+	accepted    int
 	open        map[net.Conn]bool
 	stranded    map[net.Conn]bool
 }
@@ -75,6 +76,9 @@ func (r *relay) serve() {
 		if err != nil {
 			return
 		}
+		r.mu.Lock()
+		r.accepted++
+		r.mu.Unlock()
 		go r.pass(in)
 	}
 }
@@ -141,6 +145,13 @@ func (r *relay) strand() {
 	for connection := range r.open {
 		r.stranded[connection] = true
 	}
+}
+
+// accepts is how many connections came so far.
+func (r *relay) accepts() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.accepted
 }
 
 func (r *relay) isStranded(connection net.Conn) bool {

@@ -18,8 +18,7 @@ import (
 
 // testStateFile damages the state file while the agent is down. What runs goes on; nothing is deployed on top of a state that
 // cannot be trusted until a person has looked, and a file that is gone loses nothing that the control plane knows.
-func testStateFile(t *testing.T) {
-	e := newEngine(t)
+func testStateFile(t *testing.T, e *engine) {
 	for _, c := range []struct {
 		name   string
 		damage func([]byte) []byte
@@ -151,7 +150,7 @@ func fillDisk(t testing.TB, path string) {
 }
 
 // testImagesDiskFull gives the engine a disk that a second image does not fit on.
-func testImagesDiskFull(t *testing.T) {
+func testImagesDiskFull(t *testing.T, _ *engine) {
 	e := prepareEngine(t)
 	smallDisk(t, filepath.Join(e.dir, "data"), 96<<20)
 	e.start()

@@ -61,10 +61,32 @@ func newWorld(t testing.TB, e *engine) *world {
 		}
 	})
 	w.host = newHost(t)
+	t.Cleanup(w.remove) // healthchecks of what is left would cost other tests their time, and networks their subnets
 	w.gate, w.server = w.gateway(e.net)
 	w.enrolled(w.data, w.server, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
 	w.watcher = w.watch()
 	return w
+}
+
+// remove takes down what the agent, which has ended, left on the engine.
+func (w *world) remove() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	mine := client.Filters{}.Add("label", projectLabel+"="+w.project)
+	containers, err := w.engine.client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: mine})
+	if err != nil {
+		return // the engine's own end takes all
+	}
+	for _, c := range containers.Items {
+		_, _ = w.engine.client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	}
+	networks, err := w.engine.client.NetworkList(ctx, client.NetworkListOptions{Filters: mine})
+	if err != nil {
+		return
+	}
+	for _, n := range networks.Items {
+		_, _ = w.engine.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
+	}
 }
 
 // run starts the agent.
@@ -94,6 +116,8 @@ type order struct {
 	secrets  []string
 	checks   []v1alpha1.HealthCheck
 	timeout  time.Duration
+	// startFirst keeps the old containers until the new ones are healthy.
+	startFirst bool
 	// sequence, project uid and time of the authorization, where they are not the next, the project's and now.
 	sequence   int64
 	projectUID string
@@ -115,6 +139,25 @@ services:
     ports: ["127.0.0.1:${PORT}:8080"]
     healthcheck: {test: [CMD, /app, health], interval: 250ms, retries: 4, start_period: 500ms}
 `
+
+// twins is a compose file with two containers without a port, which can be started beside old ones.
+const twins = `
+services:
+  web:
+    image: app
+    restart: unless-stopped
+    stop_grace_period: 2s
+    scale: 2
+    healthcheck: {test: [CMD, /app, health], interval: 250ms, retries: 4, start_period: 500ms}
+`
+
+// twins makes an order of two containers that start before the old ones stop.
+func (w *world) twins(image string, ends ...string) order {
+	return order{
+		compose: twins, images: map[string]string{"web": image}, replicas: map[string]int{"web": 2}, timeout: time.Minute, ends: ends,
+		startFirst: true,
+	}
+}
 
 // ends of a Rollout that is to succeed, or to fail, when a newer one may come before.
 var (
@@ -164,6 +207,9 @@ func (w *world) create(o order) (name string, err error) {
 			Strategy: "Recreate", MaxUnavailable: 1, AutoRollback: ptr.To(true), Timeout: metav1.Duration{Duration: o.timeout},
 		},
 	}
+	if o.startFirst {
+		spec.Strategy.Strategy, spec.Strategy.Drain = v1alpha1.StrategyStartFirst, metav1.Duration{Duration: 200 * time.Millisecond}
+	}
 	for _, service := range slices.Sorted(maps.Keys(o.images)) {
 		spec.Images = append(spec.Images, v1alpha1.ServiceImage{Service: service, Image: o.images[service]})
 	}
@@ -187,7 +233,7 @@ func (w *world) create(o order) (name string, err error) {
 	_, err = w.objects().Create(w.Context(), &unstructured.Unstructured{Object: object}, metav1.CreateOptions{})
 	if err == nil {
 		w.log.Add(oracle.Entry{At: at, Kind: oracle.Authorised, Order: &oracle.Order{
-			Rollout: rollout.Name, Sequence: o.sequence, Images: o.images, Replicas: o.replicas, Void: o.void, Ends: o.ends,
+			Rollout: rollout.Name, Sequence: o.sequence, Images: o.images, Replicas: o.replicas, StartFirst: o.startFirst, Void: o.void, Ends: o.ends,
 		}})
 	}
 	return rollout.Name, err

@@ -163,41 +163,39 @@ func Touched(r Record) (violations []string) {
 	return violations
 }
 
-// NotServed: where an order promises to start first, no container of an earlier one is told to end before as many of the
-// new ones as are wanted are healthy, unless it has ended the order's own containers, which is the way back.
+// NotServed: where the newest order promises to start first, no healthy container of a service is told to end unless as many
+// others as are wanted are healthy, be they of the new order, or on the way back of an earlier one. Killing the agent is no
+// excuse.
 func NotServed(r Record) (violations []string) {
-	well := map[string]slot{}
-	running := map[string]bool{}
-	back := map[string]bool{} // orders whose containers were told to end
+	well := map[string]string{} // id of a healthy container that was not told to end → service
+	excused := map[string]bool{}
 	for i, e := range r.Entries {
+		if e.Kind == Disturbance && e.ID != "" {
+			excused[e.ID] = true
+		}
 		if e.Kind != Container {
 			continue
 		}
-		newest := newestOrder(r.orders(i))
 		switch e.Action {
 		case Healthy:
-			well[e.ID] = slot{e.Service, e.Image}
-		case Start:
-			running[e.ID] = true
-		case Die, Destroy:
-			delete(running, e.ID)
+			well[e.ID] = e.Service
+		case Unhealthy, Die, Destroy:
 			delete(well, e.ID)
 		case Kill, Stop:
-			if newest == nil || !newest.StartFirst || newest.Images[e.Service] == "" || !running[e.ID] {
+			_, was := well[e.ID]
+			delete(well, e.ID)
+			newest := newestOrder(r.orders(i))
+			if !was || excused[e.ID] || newest == nil || !newest.StartFirst || newest.Images[e.Service] == "" {
 				continue
 			}
-			if newest.Images[e.Service] == e.Image {
-				back[newest.Rollout] = true
-				continue
-			}
-			n := 0
-			for id, s := range well {
-				if running[id] && s == (slot{e.Service, newest.Images[e.Service]}) {
-					n++
+			others := 0
+			for _, service := range well {
+				if service == e.Service {
+					others++
 				}
 			}
-			if n < newest.replicas(e.Service) && !back[newest.Rollout] && !r.disturbed(e.ID, 0, i) {
-				violations = append(violations, fmt.Sprintf("S: %s of the old %s while %d of %d new ones are healthy", e.Action, e.Service, n, newest.replicas(e.Service)))
+			if want := newest.replicas(e.Service); others < want {
+				violations = append(violations, fmt.Sprintf("S: %s of a healthy %s (%s) while %d others are healthy, %d wanted", e.Action, e.Service, e.Image, others, want))
 			}
 		}
 	}
@@ -216,7 +214,7 @@ func newestOrder(orders []*Order) *Order {
 
 // rank of a phase on the way of a Rollout; those that end it have the highest.
 var rank = map[string]int{
-	"": 0, v1alpha1.RolloutPending: 0, v1alpha1.RolloutVerifying: 1, v1alpha1.RolloutPreflight: 2, v1alpha1.RolloutPulling: 3,
+	"": 0, v1alpha1.RolloutPending: 1, v1alpha1.RolloutVerifying: 1, v1alpha1.RolloutPreflight: 2, v1alpha1.RolloutPulling: 3,
 	v1alpha1.RolloutMigrating: 4, v1alpha1.RolloutStarting: 5, v1alpha1.RolloutChecking: 6, v1alpha1.RolloutRemoving: 6,
 	v1alpha1.RolloutHealthy: 9, v1alpha1.RolloutUnhealthy: 9, v1alpha1.RolloutRejected: 9, v1alpha1.RolloutFailed: 9,
 	v1alpha1.RolloutRolledBack: 9, v1alpha1.RolloutHeld: 9, v1alpha1.RolloutRemoved: 9, v1alpha1.RolloutSuperseded: 9,
@@ -273,7 +271,7 @@ func WentBack(r Record) (violations []string) {
 }
 
 func badStep(r Record, e Entry, before string, from, to int) []string {
-	if before == e.Phase || rank[before] < rank[e.Phase] {
+	if before == e.Phase || rank[before] < final && rank[before] <= rank[e.Phase] {
 		return nil
 	}
 	if rank[before] < final && r.disturbed("", from, to) || rank[before] == final && slices.Contains(follows[before], e.Phase) {

@@ -92,8 +92,10 @@ func TestGoodRecords(t *testing.T) {
 		"killed while it checked": first().order(2, "b").pull("b").says("r2", "Checking").killed().says("r2", "Starting").
 			do(Create, "b1").do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").do(Start, "b1").says("r2", "Healthy").
 			says("r1", "Superseded").runs("b1"),
-		"started first": first().order(2, "b", startFirst).pull("b").do(Create, "b1").do(Start, "b1").do(Healthy, "b1").
+		"started first": first().do(Healthy, "a1").order(2, "b", startFirst).pull("b").do(Create, "b1").do(Start, "b1").do(Healthy, "b1").
 			do(Kill, "a1").do(Stop, "a1").do(Die, "a1").do(Destroy, "a1").says("r2", "Healthy").says("r1", "Superseded").runs("b1"),
+		"started first, went back": first().do(Healthy, "a1").order(2, "b", startFirst).pull("b").do(Create, "b1").do(Start, "b1").
+			do(Healthy, "b1").killed().do(Kill, "b1").do(Die, "b1").do(Destroy, "b1").says("r2", "RolledBack").runs("a1"),
 		"refused": first().order(2, "b", func(o *Order) { o.Void, o.Ends = true, []string{"Rejected"} }).says("r2", "Rejected").
 			runs("a1"),
 	} {
@@ -132,9 +134,14 @@ func TestBadRecords(t *testing.T) {
 		"stopped before pulled":  {Touched, first().order(2, "b").do(Kill, "a1"), "nothing was ready to replace"},
 		"stopped for nothing":    {Touched, first().do(Stop, "a1"), "nothing was ready to replace"},
 		"stopped for a void one": {Touched, first().order(2, "b", func(o *Order) { o.Void = true }).pull("b").do(Kill, "a1"), "nothing was ready"},
-		"stopped first":          {NotServed, first().order(2, "b", startFirst).pull("b").do(Create, "b1").do(Start, "b1").do(Kill, "a1"), "0 of 1 new ones"},
-		"stopped when sick": {NotServed, first().order(2, "b", startFirst).pull("b").do(Create, "b1").do(Start, "b1").do(Healthy, "b1").
-			do(Die, "b1").do(Kill, "a1"), "0 of 1 new ones"},
+		"stopped first": {NotServed, first().do(Healthy, "a1").order(2, "b", startFirst).pull("b").do(Create, "b1").do(Start, "b1").
+			do(Kill, "a1"), "0 others are healthy, 1 wanted"},
+		"stopped first by a killed agent": {NotServed, first().do(Healthy, "a1").order(2, "b", startFirst).pull("b").killed().
+			do(Create, "b1").do(Start, "b1").do(Kill, "a1"), "0 others are healthy, 1 wanted"},
+		"stopped when the new one fell ill": {NotServed, first().do(Healthy, "a1").order(2, "b", startFirst).pull("b").do(Create, "b1").
+			do(Start, "b1").do(Healthy, "b1").do(Unhealthy, "b1").do(Kill, "a1"), "0 others are healthy, 1 wanted"},
+		"both stopped": {NotServed, first().do(Healthy, "a1").order(2, "b", startFirst).pull("b").do(Create, "b1").do(Start, "b1").
+			do(Healthy, "b1").do(Kill, "a1").do(Kill, "b1"), "0 others are healthy, 1 wanted"},
 		"older again":          {WentBack, replaced().says("r2", "Healthy").do(Create, "a2"), "sequence went back"},
 		"older started":        {WentBack, replaced().says("r2", "Healthy").do(Start, "a1"), "sequence went back"},
 		"forgot, older again":  {WentBack, replaced().says("r2", "Healthy").add(Entry{Kind: Forgot}).do(Create, "a2"), "sequence went back"},

@@ -43,7 +43,9 @@ const (
 	Stop    = "stop"
 	Die     = "die"
 	Destroy = "destroy"
-	Healthy = "health_status: healthy"
+	// What a container's healthcheck says.
+	Healthy   = "health_status: healthy"
+	Unhealthy = "health_status: unhealthy"
 )
 
 // Entry is one thing that happened.
@@ -70,7 +72,7 @@ type Order struct {
 	Images map[string]string
 	// Replicas by service; 1 where there is none.
 	Replicas map[string]int
-	// StartFirst promises that the old containers serve until the new ones are healthy, for services with a healthcheck.
+	// StartFirst promises that the old containers serve until the new ones are healthy. Its services have healthchecks.
 	StartFirst bool
 	// Void orders are not authorised: they must never have an effect.
 	Void bool
