@@ -56,6 +56,10 @@ type Options struct {
 	Policy string
 	// MetricsBind is a TCP address for GET /metrics. Empty means none.
 	MetricsBind string
+	// AllowLogs says that people may read log lines through the control plane.
+	AllowLogs bool
+	// PullStall is how long nothing may move in a pull before it is begun anew. 0 means compose.StallAfter.
+	PullStall time.Duration
 	// Version of the agent, as reported.
 	Version string
 	Log     logr.Logger
@@ -74,14 +78,17 @@ type Agent struct {
 	engine     *compose.Engine
 	store      *state.Store
 	reporter   *reporter
+	monitor    *monitor
+	desk       *logsDesk
 	// files are those of the host's owner: his policy, and what compose files name.
-	files   *hostFiles
-	monitor *monitor
+	files *hostFiles
 
 	mu      sync.Mutex
 	keys    []envelope.PublicKey
 	workers map[state.Key]*worker
 	start   func(*worker)
+	// info is what the engine said of itself when it was last asked; nil once it may be another one.
+	info *compose.Info
 	// beat asks for a heartbeat before its time.
 	beat chan struct{}
 	// policyVersion is the version of the policy that was told last.
@@ -148,6 +155,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	}
 	a.files = newHostFiles(o.DataDir, o.Policy, a.engine.Host())
 	a.reporter = newReporter(identity.Host, a.client, a.log)
+	a.desk = newLogsDesk(a)
 	return a, nil
 }
 
@@ -167,6 +175,7 @@ func (a *Agent) run(ctx context.Context) error {
 		a.worker(key)
 	}
 	wg.Go(func() { a.answerCommands(ctx) })
+	wg.Go(func() { a.desk.run(ctx) })
 	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.followEngine(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
@@ -209,16 +218,18 @@ func (a *Agent) ownerOf(project string, w *worker) (owner state.Key, taken bool)
 
 func (a *Agent) offer(rollout *v1alpha1.Rollout) {
 	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).offer(rollout)
+	a.desk.offer(rollout)
 }
 
 func (a *Agent) withdraw(rollout *v1alpha1.Rollout) {
 	a.worker(state.Key{Project: rollout.Spec.Project, Environment: rollout.Spec.Environment}).withdraw(rollout)
 	a.reporter.forget(rollout.UID)
+	a.desk.forget(rollout.UID)
 }
 
 // followEngine wakes the workers whose containers changed.
 func (a *Agent) followEngine(ctx context.Context) {
-	a.engine.Events(ctx, v1alpha1.LabelProject, func(event compose.Event) {
+	a.engine.Events(ctx, compose.ProjectLabel, func(event compose.Event) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, w := range a.workers {
@@ -228,12 +239,31 @@ func (a *Agent) followEngine(ctx context.Context) {
 		}
 		if event.Project == "" {
 			a.monitor.engine(nil)
+			a.info = nil
 			a.beatNow() // the engine is there (again), perhaps in another version
 		}
 	}, func(err error) {
 		a.monitor.engine(err)
 		a.log.Info("engine does not answer", "error", err.Error())
 	})
+}
+
+// engineInfo is what the engine says of itself, asked once for as long as it stays.
+func (a *Agent) engineInfo(ctx context.Context) (compose.Info, error) {
+	a.mu.Lock()
+	known := a.info
+	a.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	info, err := a.engine.Info(ctx)
+	if err != nil {
+		return compose.Info{}, err
+	}
+	a.mu.Lock()
+	a.info = &info
+	a.mu.Unlock()
+	return info, nil
 }
 
 // pinnedKeys are the keys that may sign authorizations.
@@ -304,7 +334,7 @@ func (a *Agent) heartbeats(ctx context.Context) {
 	for ctx.Err() == nil {
 		a.lookAtPolicy(&info)
 		if !fresh {
-			if engine, err := a.engine.Info(ctx); err == nil {
+			if engine, err := a.engineInfo(ctx); err == nil {
 				info.EngineVersion, info.EngineAPI, info.Platform = engine.Version, engine.APIVersion, engine.Platform
 				info.CPUs, info.MemoryBytes = int32(engine.CPUs), engine.MemoryBytes
 				a.monitor.engineInfo(engine)

@@ -70,7 +70,7 @@ func TestChecks(t *testing.T) {
 	c := startChecks(t.Context(), []v1alpha1.HealthCheck{
 		{HTTP: &v1alpha1.HTTPCheck{URL: server.URL}, Interval: fast, Successes: 2},
 		{TCP: &v1alpha1.TCPCheck{Address: listener.Addr().String()}, Interval: fast, Successes: 1},
-	})
+	}, nil)
 	c.begin(time.Now())
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -97,7 +97,7 @@ func TestChecks(t *testing.T) {
 
 	closed := listener.Addr().String()
 	listener.Close()
-	late := startChecks(t.Context(), []v1alpha1.HealthCheck{{TCP: &v1alpha1.TCPCheck{Address: closed}, Interval: fast, Timeout: metav1.Duration{Duration: time.Minute}}})
+	late := startChecks(t.Context(), []v1alpha1.HealthCheck{{TCP: &v1alpha1.TCPCheck{Address: closed}, Interval: fast, Timeout: metav1.Duration{Duration: time.Minute}}}, nil)
 	now := time.Now()
 	if _, pending, err := late.result(now.Add(time.Hour)); !pending || err != nil {
 		t.Errorf("before the containers are healthy: %t, %v", pending, err)

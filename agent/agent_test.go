@@ -192,7 +192,7 @@ func checkHealthy(t *testing.T, status v1alpha1.RolloutStatus, image string) {
 			t.Errorf("timings go back: %+v", status.Timings)
 		}
 	}
-	if want := []string{"Verifying", "Pulling", "Starting", "Checking", "Healthy"}; !slices.Equal(phases, want) {
+	if want := []string{"Verifying", "Preflight", "Pulling", "Starting", "Checking", "Healthy"}; !slices.Equal(phases, want) {
 		t.Errorf("phases %v, want %v", phases, want)
 	}
 }

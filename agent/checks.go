@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"gitlab.com/dynors/sirrat/agent/health"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
@@ -23,6 +24,8 @@ const (
 	checkSuccesses = 3
 	tryTimeout     = 5 * time.Second
 	maxAnswer      = 64 << 10
+	// maxSaid is how much of a failing command's words is quoted, in bytes.
+	maxSaid = 200
 )
 
 // checks are the declared checks of a deployment, each tried at its interval until it succeeded often enough in a row.
@@ -34,6 +37,7 @@ type checks struct {
 
 type check struct {
 	spec v1alpha1.HealthCheck
+	exec execute
 	// hurry asks for a try before the interval is over.
 	hurry chan struct{}
 
@@ -44,14 +48,17 @@ type check struct {
 	until time.Time
 }
 
+// execute runs a command in every container of a service.
+type execute func(ctx context.Context, service string, command []string) error
+
 // startChecks tries the checks until ctx ends or they have succeeded.
-func startChecks(ctx context.Context, specs []v1alpha1.HealthCheck) *checks {
+func startChecks(ctx context.Context, specs []v1alpha1.HealthCheck, exec execute) *checks {
 	c := &checks{changed: make(chan struct{}, 1)}
 	for _, spec := range specs {
 		spec.Timeout.Duration = cmp.Or(spec.Timeout.Duration, checkTimeout)
 		spec.Interval.Duration = cmp.Or(spec.Interval.Duration, checkInterval)
 		spec.Successes = cmp.Or(spec.Successes, checkSuccesses)
-		one := &check{spec: spec, hurry: make(chan struct{}, 1)}
+		one := &check{spec: spec, exec: exec, hurry: make(chan struct{}, 1)}
 		c.list = append(c.list, one)
 		go one.run(ctx, c.changed)
 	}
@@ -104,8 +111,11 @@ func (c *checks) result(now time.Time) (message string, pending bool, err error)
 }
 
 func (c *check) name() string {
-	if c.spec.HTTP != nil {
+	switch {
+	case c.spec.HTTP != nil:
 		return c.spec.HTTP.URL
+	case c.spec.Exec != nil:
+		return c.spec.Exec.Command[0] + " in " + c.spec.Exec.Service
 	}
 	return c.spec.TCP.Address
 }
@@ -140,8 +150,11 @@ func (c *check) run(ctx context.Context, changed chan struct{}) {
 func (c *check) try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	if c.spec.HTTP != nil {
+	switch {
+	case c.spec.HTTP != nil:
 		return tryHTTP(ctx, c.spec.HTTP.URL)
+	case c.spec.Exec != nil:
+		return c.exec(ctx, c.spec.Exec.Service, c.spec.Exec.Command)
 	}
 	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.spec.TCP.Address)
 	if err != nil {
@@ -182,4 +195,35 @@ func tryHTTP(ctx context.Context, url string) error {
 		return fmt.Errorf("has status %.40q", fmt.Sprint(actuator.Status))
 	}
 	return nil
+}
+
+// execIn runs a check's command in every running container of a service of a project; all must end with 0.
+func (w *worker) execIn(project string) execute {
+	return func(ctx context.Context, service string, command []string) error {
+		containers, err := w.agent.engine.Containers(ctx, project)
+		if err != nil {
+			return err
+		}
+		ran := false
+		for _, c := range containers {
+			if c.Service != service {
+				continue
+			}
+			if c.State != health.StateRunning {
+				return fmt.Errorf("%s does not run", c.Name)
+			}
+			ran = true
+			code, said, err := w.agent.engine.Exec(ctx, c.ID, command, maxSaid)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.Name, err)
+			}
+			if code != 0 {
+				return fmt.Errorf("%s: exited %d: %s", c.Name, code, said)
+			}
+		}
+		if !ran {
+			return fmt.Errorf("no container of service %s runs", service)
+		}
+		return nil
+	}
 }

@@ -23,9 +23,6 @@ const (
 	defaultTimeout = 5 * time.Minute
 	// secretRetry is the wait for a Secret that was not delivered yet.
 	secretRetry = 2 * time.Second
-	// pullTries of one image, with a wait of pullRetry, doubled each time, in between.
-	pullTries = 4
-	pullRetry = time.Second
 	// stopGrace is how long containers that are being replaced may take to come up when the agent itself is told to stop.
 	stopGrace = 30 * time.Second
 )
@@ -64,7 +61,7 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 	d.Secrets = secrets
 	target, err := w.agent.files.admit(ctx, &d)
 	if err != nil {
-		w.reject(rollout, refusal(err, d.Secrets))
+		w.reject(rollout, policyRefusal(err, d.Secrets))
 		return now // perhaps an older one is to be carried out
 	}
 	if previous := w.disk.Attempt; previous != nil && previous.Failure != nil {
@@ -75,7 +72,8 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 	retire(w.disk, d.Spec.ProjectUID)
 	w.disk.Highest = max(w.disk.Highest, d.Spec.Sequence)
 	d.Begin(v1alpha1.RolloutPreflight, time.Now())
-	w.disk.Attempt = &state.Attempt{Deployment: d, Phase: v1alpha1.RolloutPreflight}
+	touched := w.disk.Attempt != nil && w.disk.Attempt.Touched
+	w.disk.Attempt = &state.Attempt{Deployment: d, Phase: v1alpha1.RolloutPreflight, Touched: touched}
 	w.follow(d.Spec.ComposeProject)
 	if w.save() != nil {
 		return time.Now().Add(retryAfter)
@@ -100,7 +98,7 @@ func (w *worker) resume(ctx context.Context) time.Time {
 		return w.finish(ctx, err)
 	}
 	if err != nil {
-		return w.finish(ctx, &failed{refusal(err, nil).reason, err, untouched(attempt.Phase)})
+		return w.finish(ctx, &failed{policyRefusal(err, nil).reason, err, untouched(attempt.Phase)})
 	}
 	if err := w.restored(ctx, target); err != nil {
 		return w.finish(ctx, err)
@@ -212,6 +210,9 @@ func (w *worker) restored(ctx context.Context, target *resolved) error {
 	if attempt.Phase != v1alpha1.RolloutChecking {
 		return nil
 	}
+	if err := w.identify(ctx, target); err != nil {
+		return err
+	}
 	containers, err := w.agent.engine.Containers(ctx, target.project.Name)
 	if err != nil {
 		return err
@@ -231,8 +232,12 @@ func (w *worker) before() health.Baseline {
 	return nil
 }
 
-// start replaces what runs.
+// start replaces what runs. Where an irreversible release has no jobs, it is the application itself that changes its data
+// when it starts.
 func (w *worker) start(ctx context.Context, target *resolved) error {
+	if err := w.passNoReturn(); err != nil {
+		return err
+	}
 	return w.up(ctx, target, nil)
 }
 
@@ -240,6 +245,11 @@ func (w *worker) start(ctx context.Context, target *resolved) error {
 func (w *worker) check(ctx context.Context, target *resolved) error {
 	_, err := w.await(ctx, target, w.disk.Attempt.Deployment, w.before(), true)
 	return err
+}
+
+func (w *worker) newer(ctx context.Context) bool {
+	_, offer := w.best(ctx)
+	return offer == plan.New
 }
 
 // up converges the containers. It is not interrupted half-way by the end of the agent, unless it takes long.
@@ -250,17 +260,10 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		sleep(calm, stopGrace)
 		cancel()
 	})()
-	if err := w.agent.files.check(target); err != nil {
-		return &failed{v1alpha1.ReasonStartFailed, err, false}
-	}
-	limited, cancelTimeout := context.WithTimeout(calm, timeoutOf(w.disk.Attempt.Spec))
-	defer cancelTimeout()
-	err := w.agent.engine.Up(limited, target.project, target.labels, services...)
-	switch {
-	case err == nil, ctx.Err() != nil, errors.Is(err, compose.ErrUnreachable):
+	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+	var f *failed
+	if err == nil || ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) || errors.Is(err, errInterrupted) || errors.As(err, &f) {
 		return err
-	case limited.Err() != nil:
-		err = fmt.Errorf("not up within %s: a service that others depend on did not become healthy", timeoutOf(w.disk.Attempt.Spec))
 	}
 	if containers, lookErr := w.agent.engine.Containers(ctx, target.project.Name); lookErr == nil {
 		verdict := health.Judge(target.services, containers, nil, nil, time.Now())
@@ -284,6 +287,7 @@ func (w *worker) commit(target *resolved) error {
 	d.Completed = verdict.Completed()
 	d.HealthySince = now
 	d.Begin(v1alpha1.RolloutHealthy, now)
+	leaveBehind(w.disk, d)
 	w.disk.Current, w.disk.LastGood, w.disk.Attempt, w.disk.NoWayBack = &d, &d, nil, ""
 	if err := w.save(); err != nil {
 		return err

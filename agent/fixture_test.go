@@ -216,6 +216,8 @@ type order struct {
 	checks                               []v1alpha1.HealthCheck
 	timeout                              time.Duration
 	noWayBack                            bool
+	irreversible                         bool
+	keep                                 *int32
 	// key signs instead of the host's own; host is whom it is for instead.
 	key  crypto.Signer
 	host *authorization.Host
@@ -245,9 +247,9 @@ func (h *host) send(o order) string {
 		Project: o.project, ProjectUID: "uid-of-" + o.project, Environment: o.environment, Sequence: o.sequence,
 		Release:    v1alpha1.RolloutRelease{Name: fmt.Sprintf("r%d", o.sequence), UID: fmt.Sprintf("uid-%d", o.sequence), Commit: strings.Repeat("a", 40)},
 		BundleHash: "sha256:" + strings.Repeat("b", 64), ComposeProject: o.composeProject, Compose: o.compose,
-		ComposeHash: composefile.Hash(o.compose), Values: o.values, SecretRefs: o.secrets, HealthChecks: o.checks,
+		ComposeHash: composefile.Hash(o.compose), Irreversible: o.irreversible, Values: o.values, SecretRefs: o.secrets, HealthChecks: o.checks,
 		Strategy: v1alpha1.RolloutStrategy{
-			Strategy: "Recreate", MaxUnavailable: 1, AutoRollback: ptr.To(!o.noWayBack), Timeout: metav1.Duration{Duration: o.timeout},
+			Strategy: "Recreate", MaxUnavailable: 1, AutoRollback: ptr.To(!o.noWayBack), Timeout: metav1.Duration{Duration: o.timeout}, Keep: o.keep,
 		},
 	}
 	for service, image := range o.images {

@@ -34,15 +34,24 @@ func (w *worker) recordFailure(ctx context.Context, f *failed) {
 		Timings: attempt.Timings, At: now,
 	}
 	w.log.Info("rollout failed", "rollout", attempt.Name, "release", attempt.Spec.Release.Name, "reason", f.reason, "message", failure.Message)
+	beside := &besideError{}
+	if errors.As(f.err, &beside) {
+		failure.Services, failure.Logs = beside.services, beside.logs
+	}
 	if f.untouched {
-		if w.disk.Current != nil {
+		if beside.removed && w.disk.Current != nil {
+			failure.Serving = w.disk.Current.Spec.Sequence
+			failure.Message = shorten(failure.Message + "; the new containers were removed, " + w.disk.Current.Spec.Release.Name + " serves without interruption")
+		} else if w.disk.Current != nil {
 			failure.Serving = w.disk.Current.Spec.Sequence
 			failure.Message = shorten(failure.Message + "; nothing was touched, " + w.disk.Current.Spec.Release.Name + " keeps serving")
 		}
 		w.end(failure)
 		return
 	}
-	if verdict := w.live.verdict; verdict != nil {
+	if len(w.live.words) > 0 {
+		failure.Logs = w.live.words
+	} else if verdict := w.live.verdict; verdict != nil {
 		failure.Services = serviceStates(*verdict)
 		failure.Logs = w.lastWords(ctx, *verdict)
 	}
@@ -168,6 +177,11 @@ func (w *worker) lastWords(ctx context.Context, verdict health.Verdict) []string
 	if len(chosen) == 0 { // the containers are well, a check of the rollout is not
 		chosen = containers
 	}
+	return w.wordsOf(ctx, chosen)
+}
+
+// wordsOf are the last log lines of containers, without secrets.
+func (w *worker) wordsOf(ctx context.Context, chosen []health.Container) []string {
 	var lines []string
 	size := 0
 	for _, c := range chosen {

@@ -26,18 +26,23 @@ func (w *worker) observe(ctx context.Context) (*health.Verdict, error) {
 		if err != nil {
 			return nil, fmt.Errorf("what runs cannot be judged: %w", err)
 		}
+		if err := w.identify(ctx, want); err != nil {
+			return nil, err
+		}
 		w.want, w.base = want, nil
 	}
-	containers, err := w.agent.engine.Containers(ctx, current.Spec.ComposeProject)
-	if err != nil {
+	seen := &convergence{worker: w, calm: ctx, target: w.want, spec: current.Spec}
+	if err := seen.look(); err != nil {
 		return nil, err
 	}
+	containers := seen.view.Health()
 	now := time.Now()
 	if w.base == nil {
 		w.base = health.BaselineOf(containers)
 	}
 	w.base = w.base.Settled(containers, now)
 	verdict := health.Judge(w.want.services, containers, w.base, current.Completed, now)
+	w.drift = seen.drift(&verdict)
 	w.live = live{uid: current.UID, verdict: &verdict, message: redact(verdict.Message(), current.Secrets)}
 	w.noteHealth(verdict, now)
 	return &verdict, nil
@@ -96,15 +101,13 @@ func (w *worker) heal(ctx context.Context, verdict health.Verdict) time.Time {
 	w.publish() // that it is down
 	target, err := w.agent.files.resolve(ctx, current)
 	if err == nil {
-		err = w.agent.files.check(target)
-	}
-	if err == nil {
-		limited, cancel := context.WithTimeout(ctx, timeoutOf(current.Spec))
-		err = w.agent.engine.Up(limited, target.project, target.labels, services...)
-		cancel()
+		err = w.converge(ctx, ctx, target, current.Spec, services)
 	}
 	if ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) {
 		return time.Time{}
+	}
+	if errors.Is(err, errInterrupted) {
+		return time.Now()
 	}
 	w.healing.Count++
 	w.agent.monitor.healed()
@@ -122,7 +125,7 @@ func (w *worker) heal(ctx context.Context, verdict health.Verdict) time.Time {
 func (w *worker) await(ctx context.Context, target *resolved, d state.Deployment, base health.Baseline, attempt bool) (health.Verdict, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	checks := startChecks(ctx, target.checks)
+	checks := startChecks(ctx, target.checks, w.execIn(target.project.Name))
 	deadline := time.Now().Add(timeoutOf(d.Spec))
 	wasHealthy := false
 	for {

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"gitlab.com/dynors/sirrat/agent"
+	"gitlab.com/dynors/sirrat/agent/compose"
 	"gitlab.com/dynors/sirrat/agent/history"
 	"gitlab.com/dynors/sirrat/agent/internal/enginetest"
 	"gitlab.com/dynors/sirrat/agent/state"
@@ -72,7 +73,7 @@ func TestDiff(t *testing.T) {
 	// Other containers of the same project, made from something else.
 	other := s.registry.Image(t, "app", "VERSION=2")
 	changed := strings.Replace(strings.ReplaceAll(web, "image: app", "image: "+other), "${PORT}", fmt.Sprint(s.port), 1) + "  more: {image: " + other + "}\n"
-	if err := s.engine.Pull(t.Context(), other, nil, func(int) {}); err != nil {
+	if err := s.engine.Pull(t.Context(), other, nil, 0, func(compose.Progress) {}); err != nil {
 		t.Fatal(err)
 	}
 	s.up(changed)

@@ -111,8 +111,10 @@ func (w *worker) servingStatus(s *v1alpha1.RolloutStatus) {
 	} else {
 		since := metav1.NewTime(current.HealthySince.UTC().Truncate(time.Second))
 		s.HealthySince = &since
+		s.Message = shorten(current.Manner)
 		conditions(s, v1alpha1.ReasonHealthy, moveReady)
 	}
+	drifted(s, redact(w.drift, current.Secrets))
 	if w.live.uid == current.UID && w.live.verdict != nil {
 		s.Services = serviceStates(*w.live.verdict)
 	}
@@ -156,6 +158,18 @@ func conditions(s *v1alpha1.RolloutStatus, reason string, m movement) {
 	set(v1alpha1.ConditionReady, m == moveReady)
 	set(v1alpha1.ConditionReconciling, m == moveOn)
 	set(v1alpha1.ConditionStalled, m == moveStalled)
+}
+
+// drifted says in a condition in what the containers of what serves differ from what was deployed.
+func drifted(s *v1alpha1.RolloutStatus, drift string) {
+	c := metav1.Condition{
+		Type: v1alpha1.ConditionDrifted, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonAsDeployed,
+		Message: "the containers are what was deployed", ObservedGeneration: s.ObservedGeneration,
+	}
+	if drift != "" {
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonDrifted, shorten(drift)
+	}
+	meta.SetStatusCondition(&s.Conditions, c)
 }
 
 // serviceStates is a verdict as the API shows it.

@@ -21,14 +21,18 @@ import (
 
 // resolved is a deployment's compose file with values put in, admitted, and every image pinned.
 type resolved struct {
-	uid      string
-	project  *types.Project
+	uid     string
+	project *types.Project
+	// written are the images as the compose file names them, by service.
+	written  map[string]string
 	services []health.Service
 	checks   []v1alpha1.HealthCheck
 	// labels are put on every container. They stay the same from one release to the next.
 	labels map[string]string
 	// unready says which file of the server is not there or not to be read, so that no container can be made.
 	unready error
+	// jobs run once, before anything is replaced; they are no part of project and services.
+	jobs jobs
 }
 
 // resolve reads the compose file of a deployment that was admitted before, and the server's files as they are now. Whether
@@ -39,7 +43,7 @@ func (h *hostFiles) resolve(ctx context.Context, d *state.Deployment) (*resolved
 		return nil, err
 	}
 	r.unready = h.read(r.project, d)
-	return r, nil
+	return r, r.takeOutJobs()
 }
 
 // admit reads a deployment's compose file and judges it by the host's policy, before any file of the server is opened.
@@ -59,10 +63,10 @@ func (h *hostFiles) admit(ctx context.Context, d *state.Deployment) (*resolved, 
 	if err := h.read(r.project, d); err != nil {
 		return nil, err
 	}
-	return r, nil
+	return r, r.takeOutJobs()
 }
 
-// load reads a deployment's compose file. Nothing of the server is looked at.
+// load reads a deployment's compose file, jobs included. Nothing of the server is looked at.
 func load(ctx context.Context, d state.Deployment) (*resolved, error) {
 	values := maps.Clone(d.Spec.Values)
 	if values == nil {
@@ -80,7 +84,7 @@ func load(ctx context.Context, d state.Deployment) (*resolved, error) {
 	for _, image := range d.Spec.Images {
 		pins[image.Service] = image.Image
 	}
-	r := &resolved{uid: d.UID, project: project, labels: map[string]string{
+	r := &resolved{uid: d.UID, project: project, written: composefile.Images(project), labels: map[string]string{
 		v1alpha1.LabelProject: d.Spec.Project, v1alpha1.LabelEnvironment: d.Spec.Environment,
 	}}
 	for _, name := range slices.Sorted(maps.Keys(project.Services)) {
@@ -134,6 +138,16 @@ func interpolated(check v1alpha1.HealthCheck, values map[string]string) (v1alpha
 		}
 		check.TCP = &tcp
 	}
+	if check.Exec != nil {
+		exec := *check.Exec
+		exec.Command = slices.Clone(exec.Command)
+		for i := range exec.Command {
+			if exec.Command[i], err = composefile.Interpolate(exec.Command[i], values); err != nil {
+				return check, fmt.Errorf("exec.command[%d]: %w", i, err)
+			}
+		}
+		check.Exec = &exec
+	}
 	return check, nil
 }
 
@@ -142,6 +156,9 @@ func (r *resolved) images() []string {
 	var list []string
 	for _, service := range r.services {
 		list = append(list, service.Image)
+	}
+	for _, image := range r.jobImages() {
+		list = append(list, image)
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
@@ -155,6 +172,12 @@ func (r *resolved) servicesOf(image string) string {
 			names = append(names, service.Name)
 		}
 	}
+	for job, used := range r.jobImages() {
+		if used == image {
+			names = append(names, job)
+		}
+	}
+	slices.Sort(names)
 	return strings.Join(names, ", ")
 }
 

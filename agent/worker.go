@@ -53,8 +53,12 @@ type worker struct {
 	base    health.Baseline
 	healing plan.Healing
 	trouble time.Time
+	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
+	drift string
 	// recorder writes the history.
 	recorder *history.Recorder
+	// pruneAt is when removing old images is tried again.
+	pruneAt time.Time
 }
 
 // live is what is known of the present moment and not worth keeping.
@@ -63,6 +67,8 @@ type live struct {
 	uid     string
 	message string
 	verdict *health.Verdict
+	// words are the last ones of a job that failed.
+	words []string
 }
 
 // rejection is why a Rollout was refused.
@@ -191,6 +197,9 @@ func (w *worker) step(ctx context.Context) time.Time {
 		}
 	}
 	decision := plan.Next(in)
+	if decision.Action == plan.Heal && w.disk.Current.Spec.Strategy.Drift == v1alpha1.DriftReport {
+		decision = plan.Decision{Action: plan.Rest, Reason: "down, and drift is only reported"}
+	}
 	w.log.V(1).Info("next", "action", decision.Action.String(), "reason", decision.Reason)
 	var again time.Time
 	switch decision.Action {

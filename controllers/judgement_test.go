@@ -419,7 +419,7 @@ func (w *world) complicate(t *rapid.T) {
 	office := &v1alpha1.Window{TimeZone: "Europe/Paris", Countries: []string{"fr"},
 		Allow: []v1alpha1.Period{{RRule: "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH", Start: "09:00", Duration: metav1.Duration{Duration: 8 * time.Hour}}}}
 	add(0, v1alpha1.Criterion{Name: "fresh", Freshness: &v1alpha1.FreshnessCriterion{MaxAge: metav1.Duration{Duration: 2 * day}}})
-	add(0, v1alpha1.Criterion{Name: "counted", Result: &v1alpha1.ResultCriterion{Type: "tests", MaxSkipped: ptr(int32(3))}})
+	add(0, v1alpha1.Criterion{Name: "counted", Result: &v1alpha1.ResultCriterion{Type: "tests", MaxSkipped: pointer(int32(3))}})
 	add(1, v1alpha1.Criterion{Name: "window", Window: office})
 	add(2, v1alpha1.Criterion{Name: "expression", CEL: &v1alpha1.CELCriterion{Expression: "release.works >= 30"}})
 	add(3, v1alpha1.Criterion{Name: "fresh", Freshness: &v1alpha1.FreshnessCriterion{MaxAge: metav1.Duration{Duration: 20 * day}, Types: []string{"scan"}}})
@@ -490,7 +490,7 @@ func (w *world) step(t *rapid.T) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
+func pointer[T any](v T) *T { return &v }
 
 // sibling is another release of the project, created so long after this one, which was let into an environment just now.
 func (w *world) sibling(env, phase string, newer time.Duration) *v1alpha1.Release {
@@ -689,7 +689,7 @@ func TestHoldAfterRollback(t *testing.T) {
 		}, true},
 		{"holds are off", func(w *world) {
 			w.sibling("dev", v1alpha1.PhaseFailed, -time.Hour)
-			w.s.bridge[0].Spec.HoldAfterRollback = ptr(false)
+			w.s.bridge[0].Spec.HoldAfterRollback = pointer(false)
 		}, true},
 		{"resumed", func(w *world) {
 			o := w.sibling("dev", v1alpha1.PhaseRolledBack, -time.Hour)
@@ -881,7 +881,7 @@ func TestBaselineOutlivesTheReleaseItCameFrom(t *testing.T) {
 	w.s.previous = "aaaaaaa"
 	before := v1alpha1.CIResult{Spec: v1alpha1.CIResultSpec{Type: "tests", Status: "passed", Tests: &v1alpha1.TestCounts{Total: 40, Passed: 39, Skipped: 1}}}
 	w.s.before = []v1alpha1.CIResult{before}
-	want := &v1alpha1.Baseline{Release: "aaaaaaa", Tests: ptr(int32(40)), Skipped: ptr(int32(1))}
+	want := &v1alpha1.Baseline{Release: "aaaaaaa", Tests: pointer(int32(40)), Skipped: pointer(int32(1))}
 	if diff := cmp.Diff(want, w.judge().Baseline); diff != "" {
 		t.Fatal(diff)
 	}

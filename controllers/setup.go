@@ -146,6 +146,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 			return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.PV{}).Named("pv-inviter").
 				Complete(patient{&inviteReconciler{Client: c, page: o.Signing, events: rec}})
 		},
+		func() error { return setupLogs(mgr, &logsReconciler{Client: c, events: rec}) },
 		func() error { return setupGate(mgr, &qualityGateReconciler{Client: c, journal: o.Journal}) },
 		func() error {
 			return setupCIResult(mgr, &ciResultReconciler{Client: c, fresh: direct, journal: o.Journal})

@@ -4,8 +4,9 @@
 // observes containers and follows the engine's events. It is the only package that imports the Compose SDK, Docker's
 // command line and Docker's client; whatever surprises they hold is dealt with here.
 //
-// It decides nothing: the agent tells it what to do and judges what it reports. It may import agent/health for the
-// observed state, compose-go for the model, and nothing else of this module.
+// It decides nothing: the agent tells it what to do and judges what it reports. It may import agent/health and
+// agent/converge for the observed state, agent/registry for credentials, compose-go for the model, and nothing else of this
+// module.
 package compose
 
 import (
@@ -14,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -27,6 +30,7 @@ import (
 	"github.com/docker/compose/v5/pkg/api"
 	sdk "github.com/docker/compose/v5/pkg/compose"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 	"github.com/sirupsen/logrus"
 
@@ -81,6 +85,14 @@ func (e *Engine) Host() string { return e.host }
 // Close ends the connections to the engine.
 func (e *Engine) Close() error { return e.client.Close() }
 
+// callTimeout is how long the engine may take to answer a question. Pulls, starts and stops have limits of their own.
+const callTimeout = 30 * time.Second
+
+// bounded limits one question, so that an engine that hangs never hangs the agent.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, callTimeout)
+}
+
 // Info is what an engine says of itself.
 type Info struct {
 	Version     string
@@ -88,10 +100,17 @@ type Info struct {
 	Platform    string
 	CPUs        int
 	MemoryBytes int64
+	// Name of the machine that it runs on, and the folder there in which it keeps images.
+	Name    string
+	RootDir string
+	// Insecure says of a registry's host that the engine talks to it without a trusted certificate.
+	Insecure func(host string) bool
 }
 
 // Info asks the engine about itself.
 func (e *Engine) Info(ctx context.Context) (Info, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	version, err := e.client.ServerVersion(ctx, client.ServerVersionOptions{})
 	if err != nil {
 		return Info{}, e.explain("ask for the version", err)
@@ -103,11 +122,38 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	return Info{
 		Version: version.Version, APIVersion: version.APIVersion, Platform: version.Os + "/" + version.Arch,
 		CPUs: system.Info.NCPU, MemoryBytes: system.Info.MemTotal,
+		Name: system.Info.Name, RootDir: system.Info.DockerRootDir, Insecure: insecure(system.Info.RegistryConfig),
 	}, nil
 }
 
+// insecure reads the engine's configuration of registries as the engine does.
+func insecure(config *registry.ServiceConfig) func(host string) bool {
+	return func(host string) bool {
+		if config == nil {
+			return false
+		}
+		if index, named := config.IndexConfigs[host]; named && index != nil {
+			return !index.Secure
+		}
+		name, _, err := net.SplitHostPort(host)
+		if err != nil {
+			name = host
+		}
+		if name == "localhost" {
+			return true
+		}
+		address, err := netip.ParseAddr(name)
+		return err == nil && slices.ContainsFunc(config.InsecureRegistryCIDRs, func(p netip.Prefix) bool { return p.Contains(address) })
+	}
+}
+
+// IsLocal says whether the engine is reached through a socket of this machine.
+func (e *Engine) IsLocal() bool { return strings.HasPrefix(e.host, "unix://") }
+
 // Containers reports every container of a compose project, in the order of services and numbers.
 func (e *Engine) Containers(ctx context.Context, project string) ([]health.Container, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	list, err := e.list(ctx, project)
 	if err != nil {
 		return nil, err
@@ -139,7 +185,9 @@ func (e *Engine) list(ctx context.Context, project string) ([]container.Summary,
 }
 
 func observed(c container.InspectResponse) health.Container {
-	o := health.Container{ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Check: health.CheckNone, Restarts: c.RestartCount}
+	o := health.Container{
+		ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), ImageID: c.Image, Check: health.CheckNone, Restarts: c.RestartCount,
+	}
 	if c.Config != nil {
 		o.Service, o.Image = c.Config.Labels[api.ServiceLabel], c.Config.Image
 	}
@@ -157,6 +205,8 @@ func observed(c container.InspectResponse) health.Container {
 
 // Logs returns the last lines that a container wrote, at most tail lines and size bytes of each stream.
 func (e *Engine) Logs(ctx context.Context, container string, tail, size int) ([]string, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	inspected, err := e.client.ContainerInspect(ctx, container, client.ContainerInspectOptions{})
 	if err != nil {
 		return nil, e.explain("inspect a container", err)
@@ -182,7 +232,7 @@ func (e *Engine) Remove(ctx context.Context, project string) error {
 
 // explain says what was being done, and whether the engine is there at all.
 func (e *Engine) explain(what string, err error) error {
-	if client.IsErrConnectionFailed(err) {
+	if client.IsErrConnectionFailed(err) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w at %s: %w", ErrUnreachable, e.host, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)

@@ -73,7 +73,7 @@ func (f *fixture) containers() map[string]health.Container {
 
 func (f *fixture) pull(ref string) {
 	f.Helper()
-	if err := f.engine.Pull(f.Context(), ref, nil, func(int) {}); err != nil {
+	if err := f.engine.Pull(f.Context(), ref, nil, 0, func(Progress) {}); err != nil {
 		f.Fatal(err)
 	}
 }
@@ -92,14 +92,14 @@ func TestPull(t *testing.T) {
 	}
 	repository, _, _ := strings.Cut(image, "@")
 	missing := repository + "@sha256:" + strings.Repeat("0", 64)
-	if err := f.engine.Pull(t.Context(), missing, nil, func(int) {}); !errors.Is(err, ErrNotFound) {
+	if err := f.engine.Pull(t.Context(), missing, nil, 0, func(Progress) {}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("missing image: %v", err)
 	}
-	if err := f.engine.Pull(t.Context(), repository+":latest", nil, nil); err == nil || !strings.Contains(err.Error(), "has no digest") {
+	if err := f.engine.Pull(t.Context(), repository+":latest", nil, 0, nil); err == nil || !strings.Contains(err.Error(), "has no digest") {
 		t.Errorf("image without digest: %v", err)
 	}
 	f.registry.Broken.Store(true)
-	if err := f.engine.Pull(t.Context(), missing, nil, func(int) {}); err == nil || errors.Is(err, ErrNotFound) {
+	if err := f.engine.Pull(t.Context(), missing, nil, 0, func(Progress) {}); err == nil || errors.Is(err, ErrNotFound) {
 		t.Errorf("broken registry: %v", err)
 	}
 }

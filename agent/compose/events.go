@@ -66,7 +66,7 @@ func (e *Engine) Events(ctx context.Context, label string, handle func(Event), f
 func (e *Engine) follow(ctx context.Context, filters client.Filters, handle func(Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if _, err := e.client.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+	if err := e.ping(ctx); err != nil {
 		return err
 	}
 	stream := e.client.Events(ctx, client.EventsListOptions{Filters: filters})
@@ -81,6 +81,13 @@ func (e *Engine) follow(ctx context.Context, filters client.Filters, handle func
 			})
 		}
 	}
+}
+
+func (e *Engine) ping(ctx context.Context) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	_, err := e.client.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	return err
 }
 
 // lastLines splits a container's logs into lines and keeps the last ones.

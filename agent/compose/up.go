@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/containerd/errdefs"
 	"github.com/docker/compose/v5/pkg/api"
 	"github.com/moby/moby/client"
 )
@@ -126,7 +127,7 @@ func contentHash(project *types.Project, service types.ServiceConfig) string {
 var interruptedName = regexp.MustCompile(`^/?([0-9a-f]{12})_(.+)$`)
 
 // adoptInterrupted tidies up after a recreation that was cut short: the new container goes when the old one is still there,
-// and gets its name otherwise, since it has inherited the old one's anonymous volumes.
+// and gets its name otherwise, since it has inherited the old one's anonymous volumes. It keeps its own when that is taken.
 func (e *Engine) adoptInterrupted(ctx context.Context, project string) error {
 	list, err := e.list(ctx, project)
 	if err != nil {
@@ -147,7 +148,11 @@ func (e *Engine) adoptInterrupted(ctx context.Context, project string) error {
 			}
 			continue
 		}
-		if _, err := e.client.ContainerRename(ctx, c.ID, client.ContainerRenameOptions{NewName: match[2]}); err != nil {
+		_, err := e.client.ContainerRename(ctx, c.ID, client.ContainerRenameOptions{NewName: match[2]})
+		if errdefs.IsConflict(err) { // a container of somebody else has the name: Compose finds ours by its labels
+			continue
+		}
+		if err != nil {
 			return e.explain("name the unfinished container "+match[0], err)
 		}
 	}

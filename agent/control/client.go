@@ -209,6 +209,43 @@ func (c *Client) Report(ctx context.Context, host, name string, uid types.UID, s
 	return nil
 }
 
+// ReportLogs replaces the log lines in the status of a Rollout, nil for none, if it is still the one with that uid. Nothing
+// else in the status changes.
+func (c *Client) ReportLogs(ctx context.Context, host, name string, uid types.UID, logs *v1alpha1.RolloutLogs) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid}, "status": map[string]any{"logs": withNulls(logs)}})
+	if err != nil {
+		return fmt.Errorf("encode logs: %w", err)
+	}
+	err = c.sirrat.Patch(types.MergePatchType).Namespace(v1alpha1.HostNamespace(host)).Resource("rollouts").Name(name).
+		SubResource("status").Timeout(requestTimeout).Body(patch).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("report logs of rollout %s: %w", name, err)
+	}
+	return nil
+}
+
+// withNulls are all members of an answer: a merge patch must name those that are to go.
+func withNulls(logs *v1alpha1.RolloutLogs) any {
+	if logs == nil {
+		return nil
+	}
+	members := map[string]any{
+		"id": logs.ID, "user": logs.User, "service": nil, "lines": nil, "until": nil, "truncated": nil, "refused": nil, "expired": nil,
+	}
+	set := func(name string, value any, isSet bool) {
+		if isSet {
+			members[name] = value
+		}
+	}
+	set("service", logs.Service, logs.Service != "")
+	set("lines", logs.Lines, len(logs.Lines) > 0)
+	set("until", logs.Until, logs.Until != nil)
+	set("truncated", true, logs.Truncated)
+	set("refused", logs.Refused, logs.Refused != "")
+	set("expired", true, logs.Expired)
+	return members
+}
+
 // Heartbeat renews the host's Lease, which the first one creates. info travels in an annotation.
 func (c *Client) Heartbeat(ctx context.Context, host, holder string, period time.Duration, info v1alpha1.AgentInfo, now time.Time) error {
 	text, err := json.Marshal(info)

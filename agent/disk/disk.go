@@ -88,3 +88,24 @@ func RemoveLeftovers(dir string) error {
 	}
 	return nil
 }
+
+// Space is what is left on a file system.
+type Space struct {
+	// Bytes that this process may still write.
+	Bytes int64
+	// Files that may still be created; -1 where the file system does not count them.
+	Files int64
+}
+
+// Free looks how much is left on the file system of a folder.
+func Free(dir string) (Space, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return Space{}, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	space := Space{Bytes: int64(min(s.Bavail, 1<<62/max(1, uint64(s.Bsize)))) * int64(s.Bsize), Files: -1}
+	if s.Files > 0 {
+		space.Files = int64(min(s.Ffree, 1<<62))
+	}
+	return space, nil
+}

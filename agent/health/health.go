@@ -48,6 +48,9 @@ type Service struct {
 	Name string
 	// Image by digest.
 	Image string
+	// ImageID is what the engine calls that image. A container made from it under another name, such as a tag, is as good;
+	// empty accepts none.
+	ImageID string
 	// Replicas is how many containers there should be.
 	Replicas int
 	// Restarts says that the engine starts a container again after it ended.
@@ -63,7 +66,9 @@ type Container struct {
 	Service string
 	// Image as the container was created with, by digest.
 	Image string
-	State string
+	// ImageID is what the engine calls that image.
+	ImageID string
+	State   string
 	// Check is the state of the healthcheck.
 	Check     string
 	ExitCode  int
@@ -211,7 +216,7 @@ func judgeService(v *Verdict, want Service, containers []Container, base Baselin
 		if f.status == Healthy && c.State != StateRunning {
 			s.Completed = true
 		}
-		if c.Image != want.Image {
+		if !want.accepts(c) {
 			s.Image = c.Image
 		}
 		s.Check = worseCheck(s.Check, c.Check)
@@ -232,6 +237,11 @@ func judgeService(v *Verdict, want Service, containers []Container, base Baselin
 	return s
 }
 
+// accepts says whether a container runs the image that is wanted.
+func (want Service) accepts(c Container) bool {
+	return c.Image == want.Image || want.ImageID != "" && c.ImageID == want.ImageID
+}
+
 // finding is the judgement of one container.
 type finding struct {
 	status   Status
@@ -240,7 +250,7 @@ type finding struct {
 }
 
 func judgeContainer(v *Verdict, want Service, c Container, base Baseline, now time.Time) finding {
-	if c.Image != want.Image {
+	if !want.accepts(c) {
 		return finding{Down, "runs another image: " + c.Image, true}
 	}
 	grown := c.Restarts - base[c.ID]

@@ -63,6 +63,8 @@ type Deployment struct {
 	HealthySince time.Time `json:"healthySince,omitzero"`
 	// Timings say when each phase began.
 	Timings []v1alpha1.PhaseTiming `json:"timings,omitempty"`
+	// Manner says in words how its services took the place of those before.
+	Manner string `json:"manner,omitempty"`
 }
 
 // Secrets are values that must not leave the host. Those that were read from the host's own files are hidden: they are
@@ -107,8 +109,12 @@ type Attempt struct {
 	Phase string `json:"phase"`
 	// Jobs are the pre-deploy jobs that ended well; none of them runs again for this rollout.
 	Jobs []string `json:"jobs,omitempty"`
+	// JobBegun is the job that was started last and whose end is not noted yet.
+	JobBegun string `json:"jobBegun,omitempty"`
 	// Before is what was observed before anything was touched; nil until then.
 	Before *health.Baseline `json:"before,omitempty"`
+	// Touched says that something of what served before was touched, so that only going back makes it serve again.
+	Touched bool `json:"touched,omitempty"`
 	// Failure is set once it failed: from then on the way leads back.
 	Failure *Failure `json:"failure,omitempty"`
 }

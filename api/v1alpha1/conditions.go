@@ -29,6 +29,8 @@ const (
 	ConditionAdmitted = "Admitted"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
+	// ConditionDrifted is True on a Rollout that runs while the containers differ from it in a way that is only reported.
+	ConditionDrifted = "Drifted"
 )
 
 // Reasons of conditions.
@@ -86,6 +88,8 @@ const (
 	// Rollouts, written by agents
 	ReasonPolicyRefused        = "PolicyRefused" // the server's owner does not allow what the release asks for
 	ReasonPending              = "Pending"
+	ReasonDrifted              = "Drifted"    // somebody changed or added containers
+	ReasonAsDeployed           = "AsDeployed" // nobody did
 	ReasonHealthy              = "Healthy"
 	ReasonUnhealthy            = "Unhealthy"
 	ReasonAuthorizationInvalid = "AuthorizationInvalid"

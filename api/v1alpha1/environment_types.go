@@ -216,6 +216,12 @@ const (
 	StrategyStartFirst = "StartFirst"
 )
 
+// Values of RolloutStrategy.drift.
+const (
+	DriftHeal   = "Heal"
+	DriftReport = "Report"
+)
+
 // RolloutStrategy says how a release replaces the previous one.
 type RolloutStrategy struct {
 	// Recreate (default): containers are replaced in place. StartFirst: new replicas start beside the old ones, which stop
@@ -246,6 +252,11 @@ type RolloutStrategy struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1h')",message="a duration from 0s to 1h"
 	Drain metav1.Duration `json:"drain,omitzero"`
+	// What hosts do about containers that somebody else stopped, removed, changed or added: Heal, or only Report. Default:
+	// heal what is of the compose file's services, report containers of other services that carry the project's name.
+	// +optional
+	// +kubebuilder:validation:Enum=Heal;Report
+	Drift string `json:"drift,omitempty"`
 	// Sets of images that a host keeps on disk beyond the current and the last good one. Default 1.
 	// +optional
 	// +kubebuilder:validation:Minimum=0

@@ -172,6 +172,9 @@ type RolloutStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=200
 	LastLogs []string `json:"lastLogs,omitempty"`
+	// The agent's answer to the annotation sirrat.dynors.com/logs-request; gone two minutes later, or with the annotation.
+	// +optional
+	Logs *RolloutLogs `json:"logs,omitempty"`
 	// Sequence that serves after a rollback.
 	// +optional
 	ServingSequence int64 `json:"servingSequence,omitempty"`
@@ -185,6 +188,34 @@ type RolloutStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// RolloutLogs are log lines that somebody asked for.
+type RolloutLogs struct {
+	// Id of the request.
+	ID string `json:"id"`
+	// User who asked.
+	User string `json:"user"`
+	// Service, if one was named.
+	// +optional
+	Service string `json:"service,omitempty"`
+	// "container: line", oldest first, without secrets; at most 64 KiB. None when it was refused, and once they have expired.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	Lines []string `json:"lines,omitempty"`
+	// Time of the youngest line, to ask for what comes after it.
+	// +optional
+	Until *metav1.MicroTime `json:"until,omitempty"`
+	// There were more lines than fit: the oldest are left out.
+	// +optional
+	Truncated bool `json:"truncated,omitempty"`
+	// Why there are none: the host's owner does not allow it, or the request cannot be answered.
+	// +optional
+	Refused string `json:"refused,omitempty"`
+	// The lines were there for two minutes and are gone.
+	// +optional
+	Expired bool `json:"expired,omitempty"`
 }
 
 // ServiceState is one service's state.

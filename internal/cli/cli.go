@@ -114,7 +114,7 @@ func build(w World, args []string) (*cobra.Command, *session) {
 		s.statusCommand(), s.whyCommand(), s.whenCommand(),
 		s.approveCommand(), s.rejectCommand(), s.resumeCommand(),
 		s.breakGlassCommand(), s.regulariseCommand(),
-		s.pvCommand(), s.auditCommand(), s.tokenCommand(), s.hostCommand(),
+		s.pvCommand(), s.auditCommand(), s.tokenCommand(), s.hostCommand(), s.logsCommand(),
 		s.versionCommand())
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl sirrat"}
 	root.SilenceErrors, root.SilenceUsage = true, true

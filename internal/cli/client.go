@@ -45,6 +45,7 @@ func newMapper() meta.RESTMapper {
 	}
 	add(v1alpha1.GroupVersion, "Project", "projects", meta.RESTScopeRoot)
 	add(v1alpha1.GroupVersion, "Host", "hosts", meta.RESTScopeRoot)
+	add(v1alpha1.GroupVersion, "Rollout", "rollouts", meta.RESTScopeNamespace)
 	add(v1alpha1.GroupVersion, "Environment", "environments", meta.RESTScopeNamespace)
 	add(v1alpha1.GroupVersion, "QualityGate", "qualitygates", meta.RESTScopeNamespace)
 	add(v1alpha1.GroupVersion, "Release", "releases", meta.RESTScopeNamespace)

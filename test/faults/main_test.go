@@ -79,6 +79,19 @@ func TestFaults(t *testing.T) {
 		{"engine killed", testEngineKilled},
 		{"engine absent", testEngineAbsent},
 		{"engine hangs", testEngineHangs},
+		{"registry", testRegistry},
+		{"big image", testBigImage},
+		{"unhealthy", testUnhealthy},
+		{"conflict", testConflicts},
+		{"newer in", testNewerInEachPhase},
+		{"state file", testStateFile},
+		{"images disk full", testImagesDiskFull},
+		{"control plane away", testControlPlaneAway},
+		{"older backup", testOlderBackup},
+		{"partition", testPartition},
+		{"clock", testClock},
+		{"compose bombs", testBombs},
+		{"rollouts gone", testAbsence},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			t.Parallel()

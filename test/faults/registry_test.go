@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -103,6 +104,12 @@ func (h *hub) push(repository string, size int, change func(*v1.ConfigFile)) str
 			h.Fatal(err)
 		}
 	}
+	return h.write(repository, image, change)
+}
+
+// write pushes an image after its configuration was changed.
+func (h *hub) write(repository string, image v1.Image, change func(*v1.ConfigFile)) string {
+	h.Helper()
 	file, err := image.ConfigFile()
 	if err != nil {
 		h.Fatal(err)
@@ -194,6 +201,9 @@ func hijack(w http.ResponseWriter) net.Conn {
 	return connection
 }
 
+// errorCodes of the registry's API.
+var errorCodes = map[int]string{401: "UNAUTHORIZED", 403: "DENIED", 404: "MANIFEST_UNKNOWN", 429: "TOOMANYREQUESTS", 500: "UNKNOWN"}
+
 // refuse answers what is chosen with a status and headers ("Name: value").
 func refuse(which func(*http.Request) bool, code int, headers ...string) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
@@ -204,7 +214,9 @@ func refuse(which func(*http.Request) bool, code int, headers ...string) func(ht
 			name, value, _ := strings.Cut(header, ": ")
 			w.Header().Set(name, value)
 		}
+		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)
+		fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"the registry says no"}]}`, errorCodes[code])
 		return true
 	}
 }
@@ -221,4 +233,23 @@ func hold(ctx context.Context, which func(*http.Request) bool) func(http.Respons
 		}
 		return false
 	}
+}
+
+// pushPlain is image with layers of size bytes each that are pushed as they are, one after the other.
+func (h *hub) pushPlain(repository string, size, layers int, env ...string) string {
+	h.Helper()
+	contents := [][]byte{archive(h, "app", 0o755, built.app)}
+	for i := range layers {
+		content := make([]byte, size)
+		fill(content)
+		contents = append(contents, archive(h, fmt.Sprint("ballast", i), 0o644, content))
+	}
+	image := v1.Image(empty.Image)
+	for _, content := range contents {
+		var err error
+		if image, err = mutate.AppendLayers(image, static.NewLayer(content, layerType)); err != nil {
+			h.Fatal(err)
+		}
+	}
+	return h.write(repository, image, func(file *v1.ConfigFile) { file.Config.Env = append(file.Config.Env, env...) })
 }

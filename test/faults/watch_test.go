@@ -102,7 +102,8 @@ func (r *watcher) event(m events.Message) {
 		return
 	}
 	switch {
-	case m.Type == events.ImageEventType && m.Action == events.ActionPull && strings.HasPrefix(m.Actor.ID, r.w.hub.host+"/"):
+	case m.Type == events.ImageEventType && m.Action == events.ActionPull && strings.HasPrefix(m.Actor.ID, r.w.hub.host+"/") &&
+		!strings.HasPrefix(m.Actor.ID, r.w.hub.host+"/foreign@"):
 		r.w.log.Add(oracle.Entry{At: at, Kind: oracle.Pulled, Image: m.Actor.ID})
 	case m.Type == events.ContainerEventType && m.Actor.Attributes[projectLabel] == r.w.project && !strings.HasPrefix(string(m.Action), "exec_"):
 		r.w.log.Add(oracle.Entry{

@@ -56,6 +56,7 @@ func newWorld(t testing.TB, e *engine) *world {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
+			t.Logf("the record:\n%s", print(oracle.Record{Entries: w.log.Entries()}))
 			t.Logf("the agent said last:\n%s", w.said.tail(25))
 		}
 	})
@@ -90,6 +91,7 @@ type order struct {
 	images   map[string]string
 	replicas map[string]int
 	values   map[string]string
+	secrets  []string
 	checks   []v1alpha1.HealthCheck
 	timeout  time.Duration
 	// sequence, project uid and time of the authorization, where they are not the next, the project's and now.
@@ -134,6 +136,15 @@ func (w *world) web(image string, ends ...string) order {
 // send signs an order, records it and creates its Rollout, whose name it returns.
 func (w *world) send(o order) string {
 	w.Helper()
+	name, err := w.create(o)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return name
+}
+
+func (w *world) create(o order) (name string, err error) {
+	w.Helper()
 	if o.sequence == 0 {
 		w.sequence++
 		o.sequence = w.sequence
@@ -148,7 +159,7 @@ func (w *world) send(o order) string {
 		Project: w.project, ProjectUID: o.projectUID, Environment: "dev", Sequence: o.sequence,
 		Release:    v1alpha1.RolloutRelease{Name: fmt.Sprintf("r%d", o.sequence), UID: fmt.Sprintf("uid-%d", o.sequence), Commit: strings.Repeat("a", 40)},
 		BundleHash: "sha256:" + strings.Repeat("b", 64), ComposeProject: w.project, Compose: o.compose,
-		ComposeHash: composefile.Hash(o.compose), Values: o.values, HealthChecks: o.checks,
+		ComposeHash: composefile.Hash(o.compose), Values: o.values, SecretRefs: o.secrets, HealthChecks: o.checks,
 		Strategy: v1alpha1.RolloutStrategy{
 			Strategy: "Recreate", MaxUnavailable: 1, AutoRollback: ptr.To(true), Timeout: metav1.Duration{Duration: o.timeout},
 		},
@@ -156,7 +167,6 @@ func (w *world) send(o order) string {
 	for _, service := range slices.Sorted(maps.Keys(o.images)) {
 		spec.Images = append(spec.Images, v1alpha1.ServiceImage{Service: service, Image: o.images[service]})
 	}
-	var err error
 	spec.Authorization, err = authorization.Sign(w.Context(), spec, authorization.Host{Name: w.name, UID: w.uid}, o.signed, nil, "", w.key)
 	if err != nil {
 		w.Fatal(err)
@@ -173,13 +183,14 @@ func (w *world) send(o order) string {
 		w.Fatal(err)
 	}
 	delete(object, "status")
-	w.log.Add(oracle.Entry{At: time.Now(), Kind: oracle.Authorised, Order: &oracle.Order{
-		Rollout: rollout.Name, Sequence: o.sequence, Images: o.images, Replicas: o.replicas, Void: o.void, Ends: o.ends,
-	}})
-	if _, err := w.objects().Create(w.Context(), &unstructured.Unstructured{Object: object}, metav1.CreateOptions{}); err != nil {
-		w.Fatal(err)
+	at := time.Now()
+	_, err = w.objects().Create(w.Context(), &unstructured.Unstructured{Object: object}, metav1.CreateOptions{})
+	if err == nil {
+		w.log.Add(oracle.Entry{At: at, Kind: oracle.Authorised, Order: &oracle.Order{
+			Rollout: rollout.Name, Sequence: o.sequence, Images: o.images, Replicas: o.replicas, Void: o.void, Ends: o.ends,
+		}})
 	}
-	return rollout.Name
+	return rollout.Name, err
 }
 
 func (w *world) status(name string) v1alpha1.RolloutStatus {
@@ -278,6 +289,17 @@ func (w *world) removeContainer(id string) {
 	}
 }
 
+func (w *world) pullImage(image string) {
+	w.Helper()
+	stream, err := w.engine.client.ImagePull(w.Context(), image, client.ImagePullOptions{})
+	if err == nil {
+		err = stream.Wait(w.Context())
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
 // only is the one container of the project.
 func (w *world) only() oracle.Running {
 	w.Helper()
@@ -304,7 +326,6 @@ func (w *world) judge() oracle.Record {
 		// What is on its way, an event or a report, may still put it right.
 		if time.Now().After(end) || w.Context().Err() != nil {
 			w.Error("the oracle says:\n" + strings.Join(violations, "\n"))
-			w.Log("the record:\n" + print(r))
 			return r
 		}
 		time.Sleep(100 * time.Millisecond)

@@ -27,6 +27,16 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "job" {
+		job(os.Args[2:])
+	}
+	if len(os.Args) > 2 && os.Args[1] == "says" { // ends well if its variable has that value
+		if os.Getenv("SAYS") != os.Args[2] {
+			fmt.Println("SAYS is", os.Getenv("SAYS"))
+			os.Exit(1)
+		}
+		return
+	}
 	fmt.Println("version", os.Getenv("VERSION"), "starts")
 	if os.Getenv("SAY") != "" {
 		fmt.Println(os.Getenv("SAY"))
@@ -43,6 +53,10 @@ func main() {
 		time.AfterFunc(delay, func() { sick.Store(false) })
 	}
 	http.HandleFunc("/version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getenv("VERSION")) })
+	http.HandleFunc("/runs", func(w http.ResponseWriter, _ *http.Request) {
+		text, _ := os.ReadFile("/data/runs")
+		_, _ = w.Write(text)
+	})
 	http.HandleFunc("/sicken", func(http.ResponseWriter, *http.Request) { sick.Store(true) })
 	http.HandleFunc("/cure", func(http.ResponseWriter, *http.Request) { sick.Store(false) })
 	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
@@ -64,4 +78,23 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// job notes that it runs in /data/runs, takes its time, and ends with an exit code: job NAME DURATION CODE.
+func job(args []string) {
+	f, err := os.OpenFile("/data/runs", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Fprintln(f, args[0], os.Getenv("VERSION"))
+	f.Close()
+	fmt.Println("job", args[0], "of version", os.Getenv("VERSION"), "runs")
+	if secret, err := os.ReadFile("/run/secrets/password"); err == nil {
+		fmt.Println("the secret is", string(secret))
+	}
+	d, _ := time.ParseDuration(args[1])
+	time.Sleep(d)
+	code, _ := strconv.Atoi(args[2])
+	os.Exit(code)
 }

@@ -25,7 +25,7 @@ func (r Record) disturbed(id string, from, to int) bool {
 		from--
 	}
 	return slices.ContainsFunc(r.Entries[from:to], func(e Entry) bool {
-		return e.Kind == Disturbance && (e.ID == "" || e.ID == id)
+		return (e.Kind == Disturbance || e.Kind == Forgot) && (e.ID == "" || e.ID == id)
 	})
 }
 
@@ -246,6 +246,8 @@ func WentBack(r Record) (violations []string) {
 	last := map[string]seen{}
 	for i, e := range r.Entries {
 		switch {
+		case e.Kind == Forgot:
+			clear(last) // but not what was reached: what runs is older or not, whatever the agent remembers
 		case e.Kind == Report:
 			before := last[e.Rollout]
 			last[e.Rollout] = seen{e.Phase, i}

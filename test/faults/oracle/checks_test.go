@@ -88,6 +88,7 @@ func TestGoodRecords(t *testing.T) {
 		"killed before the engine created": first().order(2, "b").pull("b").says("r2", "Starting").killed().do(Create, "b1").
 			do(Destroy, "b1").do(Create, "b2").do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").do(Start, "b2").says("r2", "Healthy").
 			says("r1", "Superseded").runs("b2"),
+		"forgot": first().add(Entry{Kind: Forgot}).says("r1", "Pending", "Pulling", "Starting", "Checking", "Healthy").runs("a1"),
 		"killed while it checked": first().order(2, "b").pull("b").says("r2", "Checking").killed().says("r2", "Starting").
 			do(Create, "b1").do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").do(Start, "b1").says("r2", "Healthy").
 			says("r1", "Superseded").runs("b1"),
@@ -136,6 +137,7 @@ func TestBadRecords(t *testing.T) {
 			do(Die, "b1").do(Kill, "a1"), "0 of 1 new ones"},
 		"older again":          {WentBack, replaced().says("r2", "Healthy").do(Create, "a2"), "sequence went back"},
 		"older started":        {WentBack, replaced().says("r2", "Healthy").do(Start, "a1"), "sequence went back"},
+		"forgot, older again":  {WentBack, replaced().says("r2", "Healthy").add(Entry{Kind: Forgot}).do(Create, "a2"), "sequence went back"},
 		"phase back":           {WentBack, first().order(2, "b").says("r2", "Checking", "Pulling"), "from Checking to Pulling"},
 		"ended, goes on":       {WentBack, first().order(2, "b").says("r2", "RolledBack").killed().says("r2", "Starting"), "from RolledBack to Starting"},
 		"ended, ends again":    {WentBack, first().order(2, "b").says("r2", "RolledBack", "Healthy"), "from RolledBack to Healthy"},

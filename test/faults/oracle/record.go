@@ -31,6 +31,8 @@ const (
 	Report Kind = "report"
 	// Disturbance: the test did something that excuses what follows. What is set, and ID when it was done to a container.
 	Disturbance Kind = "disturbance"
+	// Forgot: the agent's state was damaged or taken away, so that it may have to tell, and do, everything anew.
+	Forgot Kind = "forgot"
 )
 
 // Actions of a container, as the engine names them.
