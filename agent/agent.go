@@ -56,8 +56,6 @@ type Options struct {
 	Policy string
 	// MetricsBind is a TCP address for GET /metrics. Empty means none.
 	MetricsBind string
-	// AllowLogs says that people may read log lines through the control plane.
-	AllowLogs bool
 	// PullStall is how long nothing may move in a pull before it is begun anew. 0 means compose.StallAfter.
 	PullStall time.Duration
 	// Version of the agent, as reported.
@@ -78,10 +76,10 @@ type Agent struct {
 	engine     *compose.Engine
 	store      *state.Store
 	reporter   *reporter
-	monitor    *monitor
 	desk       *logsDesk
 	// files are those of the host's owner: his policy, and what compose files name.
-	files *hostFiles
+	files   *hostFiles
+	monitor *monitor
 
 	mu      sync.Mutex
 	keys    []envelope.PublicKey
@@ -178,6 +176,7 @@ func (a *Agent) run(ctx context.Context) error {
 	wg.Go(func() { a.desk.run(ctx) })
 	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.followEngine(ctx) })
+	wg.Go(func() { a.followSuspensions(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
 	wg.Go(func() { a.renewals(ctx) })
 	wg.Go(func() { a.pinKeys(ctx) })

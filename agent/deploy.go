@@ -43,6 +43,9 @@ func (f *failed) Unwrap() error { return f.err }
 
 // deploy carries out a Rollout that best has verified. Nothing is recorded before it is admitted.
 func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Time {
+	if rollout.Spec.Remove != nil {
+		return w.beginRemoval(ctx, rollout)
+	}
 	now := time.Now()
 	d := state.Deployment{Name: rollout.Name, UID: string(rollout.UID), Spec: *rollout.Spec.DeepCopy()}
 	d.Begin(v1alpha1.RolloutVerifying, now)
@@ -61,7 +64,7 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 	d.Secrets = secrets
 	target, err := w.agent.files.admit(ctx, &d)
 	if err != nil {
-		w.reject(rollout, policyRefusal(err, d.Secrets))
+		w.reject(rollout, rejectionOf(err, d.Secrets))
 		return now // perhaps an older one is to be carried out
 	}
 	if previous := w.disk.Attempt; previous != nil && previous.Failure != nil {
@@ -85,6 +88,9 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 // resume goes on with the attempt that a restart of the agent, or something that held it up, interrupted.
 func (w *worker) resume(ctx context.Context) time.Time {
 	attempt := w.disk.Attempt
+	if attempt.Spec.Remove != nil {
+		return w.resumeRemoval(ctx)
+	}
 	w.log.Info("rollout goes on", "rollout", attempt.Name, "phase", attempt.Phase)
 	if err := w.verify(ctx, attempt.Spec, true); err != nil {
 		return w.finish(ctx, &failed{v1alpha1.ReasonAuthorizationInvalid, err, untouched(attempt.Phase)})
@@ -98,7 +104,7 @@ func (w *worker) resume(ctx context.Context) time.Time {
 		return w.finish(ctx, err)
 	}
 	if err != nil {
-		return w.finish(ctx, &failed{policyRefusal(err, nil).reason, err, untouched(attempt.Phase)})
+		return w.finish(ctx, &failed{rejectionOf(err, nil).reason, err, untouched(attempt.Phase)})
 	}
 	if err := w.restored(ctx, target); err != nil {
 		return w.finish(ctx, err)
@@ -247,7 +253,11 @@ func (w *worker) check(ctx context.Context, target *resolved) error {
 	return err
 }
 
+// newer says that what is under way is to be left for something else: a newer Rollout, or a suspension.
 func (w *worker) newer(ctx context.Context) bool {
+	if suspended, _ := w.suspension(time.Now()); suspended != "" {
+		return true
+	}
 	_, offer := w.best(ctx)
 	return offer == plan.New
 }
@@ -288,7 +298,7 @@ func (w *worker) commit(target *resolved) error {
 	d.HealthySince = now
 	d.Begin(v1alpha1.RolloutHealthy, now)
 	leaveBehind(w.disk, d)
-	w.disk.Current, w.disk.LastGood, w.disk.Attempt, w.disk.NoWayBack = &d, &d, nil, ""
+	w.disk.Current, w.disk.LastGood, w.disk.Attempt, w.disk.NoWayBack, w.disk.Removed = &d, &d, nil, "", nil
 	if err := w.save(); err != nil {
 		return err
 	}

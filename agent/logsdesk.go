@@ -208,10 +208,10 @@ func (d *logsDesk) answer(ctx context.Context, c deskCase) *v1alpha1.RolloutLogs
 	return answer
 }
 
-// logsAllowed says whether people may read log lines through the control plane.
+// logsAllowed says whether the host's owner lets people read log lines through the control plane.
 func (a *Agent) logsAllowed() bool {
 	policy, err := a.files.policy.Current()
-	return a.options.AllowLogs || err == nil && policy.Logs != nil && *policy.Logs
+	return err == nil && *policy.Logs
 }
 
 // timedLine is a log line with the engine's time.

@@ -58,8 +58,7 @@ func (h *host) answered(rollout, id string) *v1alpha1.RolloutLogs {
 // Log lines are shown to those who ask on the Rollout, without secrets, and only where the host's owner allows it.
 func TestLogsThroughControlPlane(t *testing.T) {
 	s := newServer(t)
-	options := s.options()
-	stop := s.runWith(options)
+	s.run()
 	o := s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))
 	o.secrets = []string{"secret"}
 	o.compose = strings.Replace(web, "${SAY:-}", "the password is ${PASSWORD}", 1)
@@ -76,9 +75,7 @@ func TestLogsThroughControlPlane(t *testing.T) {
 	if a := s.answered(rollout, "1"); !strings.Contains(a.Refused, "owner of this host does not allow") || len(a.Lines) > 0 || a.User != "alice@dynors.com" {
 		t.Errorf("not allowed: %+v", a)
 	}
-	stop()
-	options.AllowLogs = true
-	s.runWith(options)
+	put(t, s.policyFile(), "logs: true\n")
 	s.ask(rollout, &v1alpha1.LogsRequest{ID: "2", Service: "web", Tail: 10})
 	a := s.answered(rollout, "2")
 	if want := "web-1: version 1 starts|web-1: the password is [redacted]"; strings.Join(a.Lines, "|") != want || a.Truncated || a.Refused != "" || a.Until == nil {

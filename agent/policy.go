@@ -65,8 +65,8 @@ func (w *worker) deferredUntil(now time.Time) time.Time {
 	return first
 }
 
-// policyRefusal is why a deployment is not admitted.
-func policyRefusal(err error, secrets state.Secrets) rejection {
+// rejectionOf says why a deployment is not admitted.
+func rejectionOf(err error, secrets state.Secrets) rejection {
 	var findings hostpolicy.Refusal
 	r := rejection{reason: v1alpha1.ReasonComposeInvalid, message: redact(err.Error(), secrets)}
 	switch {

@@ -47,6 +47,21 @@ func (w *worker) publish() {
 // statusOf derives a Rollout's status from the state on disk and what is known of the moment, so that an agent that was
 // killed at any point reports the same as one that was not. known is false while there is nothing to say.
 func (w *worker) statusOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStatus, known bool) {
+	s, known := w.phaseOf(rollout)
+	suspended, _ := w.suspension(time.Now())
+	if suspended != "" && !known {
+		s.Phase, known = v1alpha1.RolloutPending, true
+		conditions(&s, v1alpha1.ReasonPending, moveOn)
+	}
+	if suspended != "" && s.Phase == v1alpha1.RolloutSuperseded {
+		suspended = "" // of no concern any more
+	}
+	setSuspended(&s, suspended)
+	return s, known
+}
+
+// phaseOf is the status but for a suspension.
+func (w *worker) phaseOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStatus, known bool) {
 	uid := string(rollout.UID)
 	s := v1alpha1.RolloutStatus{ObservedGeneration: rollout.Generation}
 	s.Conditions = append(s.Conditions, rollout.Status.Conditions...) // times of transitions stay as they were
@@ -77,6 +92,13 @@ func (w *worker) statusOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutSta
 		conditions(&s, reason, moveStalled)
 	case d.Current != nil && d.Current.UID == uid:
 		w.servingStatus(&s)
+	case d.Removed != nil && d.Removed.UID == uid:
+		s.Phase, s.Timings = v1alpha1.RolloutRemoved, d.Removed.Timings
+		s.Message = "containers and networks are gone; named volumes were kept"
+		if d.Removed.Spec.Remove.Volumes {
+			s.Message = "containers, networks and volumes are gone"
+		}
+		conditions(&s, v1alpha1.ReasonRemoved, moveReady)
 	case isRejected:
 		s.Phase, s.Message = v1alpha1.RolloutRejected, shorten(rejected.message)
 		conditions(&s, rejected.reason, moveStalled)

@@ -29,10 +29,10 @@ type resolved struct {
 	checks   []v1alpha1.HealthCheck
 	// labels are put on every container. They stay the same from one release to the next.
 	labels map[string]string
-	// unready says which file of the server is not there or not to be read, so that no container can be made.
-	unready error
 	// jobs run once, before anything is replaced; they are no part of project and services.
 	jobs jobs
+	// unready says which file of the server is not there or not to be read, so that no container can be made.
+	unready error
 }
 
 // resolve reads the compose file of a deployment that was admitted before, and the server's files as they are now. Whether

@@ -12,6 +12,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/agent/enrol"
 	"gitlab.com/dynors/sirrat/agent/state"
+	"gitlab.com/dynors/sirrat/agent/suspend"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
@@ -45,6 +46,8 @@ type EnvironmentStatus struct {
 	// Serving is the release that serves, where that is another one.
 	Serving string `json:"serving,omitempty"`
 	Message string `json:"message,omitempty"`
+	// Suspended says by whose word nothing of it is touched.
+	Suspended string `json:"suspended,omitempty"`
 	// Healthy says that what must run was healthy when it was last looked at.
 	Healthy bool `json:"healthy"`
 	// Images that must run, by service.
@@ -80,7 +83,11 @@ func ReadStatus(dataDir string) (*Status, error) {
 		return nil, err
 	}
 	for _, key := range keys {
-		s.Environments = append(s.Environments, environmentStatus(store, key))
+		row := environmentStatus(store, key)
+		if held := suspend.Get(dataDir, key.Project, key.Environment, time.Now()); held != nil {
+			row.Suspended = held.String()
+		}
+		s.Environments = append(s.Environments, row)
 	}
 	return s, nil
 }
@@ -107,6 +114,11 @@ func environmentStatus(store *state.Store, key state.Key) EnvironmentStatus {
 	if err != nil {
 		row.Phase, row.Message = PhaseDamaged, err.Error()
 		return row
+	}
+	row.Suspended = e.Suspended
+	if removed := e.Removed; removed != nil {
+		row.Phase = v1alpha1.RolloutRemoved
+		row.of(removed.Spec)
 	}
 	if current := e.Current; current != nil {
 		row.Phase, row.Message = v1alpha1.RolloutUnhealthy, ""

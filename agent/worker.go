@@ -55,6 +55,8 @@ type worker struct {
 	trouble time.Time
 	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
 	drift string
+	// removalRetry is the wait after a removal that left something behind.
+	removalRetry time.Duration
 	// recorder writes the history.
 	recorder *history.Recorder
 	// pruneAt is when removing old images is tried again.
@@ -91,7 +93,8 @@ func (w *worker) offer(rollout *v1alpha1.Rollout) {
 	known := w.rollouts[rollout.UID]
 	w.rollouts[rollout.UID] = rollout
 	w.mu.Unlock()
-	if known == nil { // a spec never changes; a change of status is our own
+	// A spec never changes; a change of status is our own.
+	if known == nil || known.Annotations[v1alpha1.AnnotationSuspend] != rollout.Annotations[v1alpha1.AnnotationSuspend] {
 		poke(w.offered)
 	}
 }
@@ -186,8 +189,10 @@ func (w *worker) step(ctx context.Context) time.Time {
 			w.trouble = time.Now().Add(retryAfter)
 		}
 	}
+	w.keepOrder()
+	suspended, until := w.suspension(time.Now())
 	in := plan.Input{
-		Now: time.Now(), Damaged: w.damaged != nil, Unsaved: w.unsaved != nil, Offer: offer,
+		Now: time.Now(), Suspended: suspended, SuspendedUntil: until, Damaged: w.damaged != nil, Unsaved: w.unsaved != nil, Offer: offer,
 		Serving: w.disk.Current != nil, Observed: verdict, Healing: w.healing, PruneDue: w.pruneDue(time.Now()),
 	}
 	if attempt := w.disk.Attempt; attempt != nil {
@@ -235,7 +240,8 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 		d := w.disk
 		sameProject := d.ProjectUID == "" || spec.ProjectUID == d.ProjectUID
 		switch {
-		case d.FailureOf(uid) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid:
+		case d.FailureOf(uid) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid,
+			d.Removed != nil && d.Removed.UID == uid:
 			return rollout, plan.Known
 		case sameProject && spec.Sequence < d.Highest, slices.Contains(d.Retired, spec.ProjectUID):
 			older = plan.Older

@@ -76,19 +76,6 @@ func policiesOf(env v1alpha1.Environment, hosts []v1alpha1.Host) []hostPolicy {
 	return out
 }
 
-// matching are the hosts of an environment.
-func matching(env v1alpha1.Environment, hosts []v1alpha1.Host) []*v1alpha1.Host {
-	byName := make(map[string]*v1alpha1.Host, len(hosts))
-	for i := range hosts {
-		byName[hosts[i].Name] = &hosts[i]
-	}
-	var out []*v1alpha1.Host
-	for _, match := range matchHosts(env, hosts) {
-		out = append(out, byName[match.Name])
-	}
-	return out
-}
-
 // admission tells on an Environment whether its hosts would have its compose file, and returns what is wrong.
 func (r *environmentReconciler) admission(ctx context.Context, env *v1alpha1.Environment) error {
 	if env.Spec.Hosts == nil {

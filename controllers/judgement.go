@@ -53,7 +53,9 @@ func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) (v1alpha1.ReleaseStatus, 
 	st.Evidence = set.Counted
 	st.Baseline = baseline(s)
 	st.Approvals = recordApprovals(s, bundle)
-	st.Environments = observeEnvironments(s, old.Environments, st.Approvals)
+	var look time.Time
+	st.Environments, look = observeEnvironments(s, old.Environments, st.Approvals)
+	honourRollbacks(s, &st)
 	st.Guard = s.guard.recorded()
 
 	// Karma depends on where the release is, gates on karma: two steps, no circle, since authorising changes neither works
@@ -61,10 +63,18 @@ func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) (v1alpha1.ReleaseStatus, 
 	score := scoreRelease(s, set, st)
 	st.Karma, st.Works, st.Level, st.KarmaBreakdown = score.Karma, score.Works, score.Level, score.Breakdown
 
-	recheck := judgeGates(s, &st, set)
+	recheck := earlier(judgeGates(s, &st, set), look)
 	st.Reached = reached(s.bridge, st.Environments)
 	setReleaseConditions(s, &st)
 	return st, recheck
+}
+
+// earlier is the first of two moments; a zero one does not count.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // judgeGates judges every gate in the order of the bridge and forecasts.
@@ -118,10 +128,10 @@ func baseline(s snapshot) *v1alpha1.Baseline {
 	return evidence.Reduce(s.before).Baseline(s.previous)
 }
 
-// observeEnvironments brings every entry's phase up to date from Rollouts, pipeline reports, PVs and what else runs there.
-func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment, approvals []v1alpha1.ApprovalRecord) []v1alpha1.ReleaseEnvironment {
+// observeEnvironments brings every entry's phase up to date from Rollouts, pipeline reports, PVs and what else runs there. look
+// is when time alone may change one; zero for never.
+func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment, approvals []v1alpha1.ApprovalRecord) (out []v1alpha1.ReleaseEnvironment, look time.Time) {
 	reports := evidence.Deployments(s.results)
-	var out []v1alpha1.ReleaseEnvironment
 	for _, env := range s.bridge {
 		entry := findEntry(entries, env.Name)
 		if entry == nil {
@@ -134,6 +144,7 @@ func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment, appr
 			continue
 		}
 		state := observe(s, env, e, reports)
+		look = earlier(look, state.At)
 		e.Phase, e.Message = state.Phase, state.Message
 		switch state.Phase {
 		case v1alpha1.PhaseHealthy:
@@ -154,7 +165,7 @@ func observeEnvironments(s snapshot, entries []v1alpha1.ReleaseEnvironment, appr
 		}
 		out = append(out, e)
 	}
-	return out
+	return out, look
 }
 
 // rejection is a rejection at a gate that guards the environment: where it comes after the deployment, it takes the release
@@ -191,6 +202,9 @@ func healthySince(before v1alpha1.ReleaseEnvironment, reported *metav1.Time, now
 
 // observe is the phase of one entry that has not ended.
 func observe(s snapshot, env v1alpha1.Environment, e v1alpha1.ReleaseEnvironment, reports map[string]v1alpha1.CIResult) rollout.State {
+	if left := leftFor(s.siblings, e); left != "" {
+		return rollout.State{Phase: v1alpha1.PhaseRolledBack, Message: left}
+	}
 	if good := env.Status.LastGood; good != nil && good.UID != string(s.release.UID) && good.AuthorizedAt.After(e.AuthorizedAt.Time) {
 		return rollout.State{Phase: v1alpha1.PhaseSuperseded, Message: "replaced by " + good.Release}
 	}
@@ -203,10 +217,15 @@ func observe(s snapshot, env v1alpha1.Environment, e v1alpha1.ReleaseEnvironment
 			observed = append(observed, observedRollout(r))
 		}
 	}
-	if len(observed) == 0 {
+	switch {
+	case len(observed) == 0 && e.Phase == v1alpha1.PhaseAuthorized:
+		return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: e.Message}
+	case beforeDecommission(env, e.AuthorizedAt):
+		return rollout.State{Phase: v1alpha1.PhaseSuperseded, Message: "the environment was decommissioned"}
+	case len(observed) == 0:
 		return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: e.Message}
 	}
-	return rollout.Summarise(s.hosts[env.Name], observed)
+	return rollout.Summarise(s.hosts[env.Name], observed, rollout.StrategyOf(env.Spec.Rollout), s.now)
 }
 
 // waitsForPipeline is what there is to say where no agent deploys.
@@ -277,7 +296,7 @@ func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, in gate.Input, g v1alpha1
 	entry := findEntry(st.Environments, envName)
 	hash := bundleHash(st.Bundle, envName)
 	retry := retryFor(s.release, envName)
-	if entry != nil && settled(*entry, hash) {
+	if entry != nil && (settled(*entry, hash) || returning(*entry, hash)) {
 		return keepVerdict(s.release.Status.Gates, g, *entry), time.Time{}
 	}
 	if entry != nil && rolledBackWith(*entry, hash, retry) {
@@ -291,7 +310,7 @@ func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, in gate.Input, g v1alpha1
 // one of them does not pass any more.
 func open(s snapshot, st *v1alpha1.ReleaseStatus, environment string) {
 	entry, hash := findEntry(st.Environments, environment), bundleHash(st.Bundle, environment)
-	if entry != nil && settled(*entry, hash) {
+	if entry != nil && (settled(*entry, hash) || returning(*entry, hash)) {
 		return
 	}
 	shut := slices.ContainsFunc(st.Gates, func(v v1alpha1.GateVerdict) bool {
@@ -406,6 +425,7 @@ func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alph
 // guardedEnvironment is what the environment behind a gate adds.
 func guardedEnvironment(s snapshot, in *gate.Input, env v1alpha1.Environment) {
 	in.GuardedExists, in.After, in.Window = true, env.Spec.After, env.Spec.Window
+	in.Decommissioned = env.Spec.Decommission != nil
 	in.NeedsVersion = s.release.Spec.Version == "" && tagsNeedVersion(env)
 	switch env.Spec.Supersede {
 	case v1alpha1.SupersedeNever:

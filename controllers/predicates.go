@@ -48,12 +48,25 @@ func placesChanged() predicate.Predicate {
 		if !ok || !ok2 || before.Generation != after.Generation {
 			return true
 		}
-		if before.Annotations[v1alpha1.AnnotationResume] != after.Annotations[v1alpha1.AnnotationResume] {
-			return true
+		for _, key := range []string{v1alpha1.AnnotationResume, v1alpha1.AnnotationRollback} {
+			if before.Annotations[key] != after.Annotations[key] {
+				return true
+			}
 		}
-		b, a := before.Status, after.Status
-		return !sameStatus([]any{b.LastGood, b.HostsMatched, b.Hold}, []any{a.LastGood, a.HostsMatched, a.Hold})
+		return !sameStatus(place(before.Status), place(after.Status))
 	}}
+}
+
+// place is what releases read of an Environment's status. Of hosts, what keeps them: their progress comes with Rollouts.
+func place(s v1alpha1.EnvironmentStatus) []any {
+	rollback, messages := "", []string{}
+	if s.Rollback != nil && s.Rollback.Accepted {
+		rollback = s.Rollback.ID
+	}
+	for _, h := range s.Hosts {
+		messages = append(messages, h.Message)
+	}
+	return []any{s.LastGood, s.HostsMatched, s.Hold, s.DecommissionedAt, rollback, messages}
 }
 
 // declarationChanged lets an update of a Project through when its declaration or its debts changed.

@@ -89,9 +89,13 @@ func approvalFacts(p *v1alpha1.Project, r *v1alpha1.Release, old, now v1alpha1.R
 func environmentFacts(p *v1alpha1.Project, r *v1alpha1.Release, old, now v1alpha1.ReleaseStatus) []journal.Fact {
 	var out []journal.Fact
 	add := func(e v1alpha1.ReleaseEnvironment, phase string) {
-		out = append(out, factOf(p, journal.KindDeployment, "environment/"+string(r.UID)+"/"+e.Name, actorController, map[string]any{
+		data := map[string]any{
 			"release": r.Name, "environment": e.Name, "phase": phase, "bundleHash": e.BundleHash, "authorizedAt": formatMicro(e.AuthorizedAt), "message": e.Message,
-		}))
+		}
+		if e.Rollback != "" {
+			data["rollback"] = e.Rollback
+		}
+		out = append(out, factOf(p, journal.KindDeployment, "environment/"+string(r.UID)+"/"+e.Name, actorController, data))
 	}
 	for _, e := range now.Environments {
 		if o := findEntry(old.Environments, e.Name); o == nil || o.Phase != e.Phase || !o.AuthorizedAt.Equal(&e.AuthorizedAt) {
@@ -131,10 +135,14 @@ func gateFact(p *v1alpha1.Project, g *v1alpha1.QualityGate) journal.Fact {
 
 // authorizationFact is recorded before anything is sent.
 func authorizationFact(p *v1alpha1.Project, spec v1alpha1.RolloutSpec, host authorization.Host, subject string) journal.Fact {
-	return factOf(p, journal.KindAuthorization, subject, actorController, map[string]any{
+	data := map[string]any{
 		"release": spec.Release, "environment": spec.Environment, "host": host.Name, "hostUID": host.UID, "sequence": spec.Sequence,
 		"bundleHash": spec.BundleHash, "composeHash": spec.ComposeHash, "images": spec.Images,
-	}, journal.Blob{Name: journal.BlobAuthorization, MediaType: "application/vnd.dsse.envelope.v1+json", Data: []byte(spec.Authorization)})
+	}
+	if spec.Remove != nil { // an order to take it down
+		data["remove"] = spec.Remove
+	}
+	return factOf(p, journal.KindAuthorization, subject, actorController, data, journal.Blob{Name: journal.BlobAuthorization, MediaType: "application/vnd.dsse.envelope.v1+json", Data: []byte(spec.Authorization)})
 }
 
 // record puts a PV into the archive, once as it was opened and once as it was decided, with its document, its PDF and its

@@ -141,7 +141,7 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 	})
 	s.rollouts = rollouts.Items
 	var err error
-	if s.hosts, err = hostsByEnvironment(ctx, r.Client, s.bridge); err != nil {
+	if s.hosts, err = hostsByEnvironment(ctx, r.Client, s.bridge, s.now); err != nil {
 		return nil, err
 	}
 	if s.guard, err = r.guard.check(ctx); err != nil {
@@ -183,14 +183,14 @@ func previousOnBranch(r *v1alpha1.Release, siblings []v1alpha1.Release) *v1alpha
 }
 
 // hostsByEnvironment lists the enrolled or expected servers of each environment.
-func hostsByEnvironment(ctx context.Context, reader client.Reader, bridge []v1alpha1.Environment) (map[string][]rollout.Host, error) {
+func hostsByEnvironment(ctx context.Context, reader client.Reader, bridge []v1alpha1.Environment, now time.Time) (map[string][]rollout.Host, error) {
 	var hosts v1alpha1.HostList
 	if err := reader.List(ctx, &hosts); err != nil {
 		return nil, fmt.Errorf("list hosts: %w", err)
 	}
 	out := map[string][]rollout.Host{}
 	for _, env := range bridge {
-		out[env.Name] = matchHosts(env, hosts.Items)
+		out[env.Name] = matchHosts(env, hosts.Items, now)
 	}
 	return out, nil
 }
@@ -311,6 +311,9 @@ func releaseEvents(old, now v1alpha1.ReleaseStatus) []releaseEvent {
 		}
 	}
 	for _, e := range now.Environments {
+		if e.Rollback != "" && e.Phase == v1alpha1.PhaseAuthorized {
+			out = append(out, releaseEvent{corev1.EventTypeWarning, "RollingBack", "Rollback", e.Name + ": " + e.Message})
+		}
 		if o := findEntry(old.Environments, e.Name); o != nil && o.Phase == e.Phase || e.Phase == v1alpha1.PhaseAuthorized {
 			continue // that it was authorised is told of its gate
 		}

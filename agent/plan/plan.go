@@ -104,8 +104,11 @@ type Input struct {
 	Damaged bool
 	// Unsaved says that the disk refused the last change of the state: nothing that builds on it may begin.
 	Unsaved bool
-	Offer   Offer
-	Attempt Attempt
+	// Suspended says by whose word nothing is touched, "" when it may be; SuspendedUntil is when that ends by itself.
+	Suspended      string
+	SuspendedUntil time.Time
+	Offer          Offer
+	Attempt        Attempt
 	// Serving says that something is committed and must run.
 	Serving bool
 	// Observed is the judgement of what must run; nil when the engine did not answer.
@@ -128,6 +131,8 @@ func Next(in Input) Decision {
 	switch {
 	case in.Damaged:
 		return Decision{Rest, "the state on disk is damaged: nothing is touched", time.Time{}}
+	case in.Suspended != "":
+		return Decision{Rest, "suspended " + in.Suspended, in.SuspendedUntil}
 	case in.Unsaved && (in.Offer == New || in.Attempt != NoAttempt):
 		return Decision{Rest, "the state cannot be written: nothing goes on as if it had been", time.Time{}}
 	case in.Offer == New:

@@ -107,6 +107,8 @@ type Attempt struct {
 	// Phase is Preflight, Pulling, Migrating, Starting or Checking, written before anything of it is done. From Migrating on,
 	// containers may have been touched.
 	Phase string `json:"phase"`
+	// Owned are, while it is a removal, the compose projects in which something of this environment ran.
+	Owned []string `json:"owned,omitempty"`
 	// Jobs are the pre-deploy jobs that ended well; none of them runs again for this rollout.
 	Jobs []string `json:"jobs,omitempty"`
 	// JobBegun is the job that was started last and whose end is not noted yet.
@@ -157,6 +159,10 @@ type Environment struct {
 	Attempt *Attempt `json:"attempt,omitempty"`
 	// Failed is what failed, newest last.
 	Failed []Failure `json:"failed,omitempty"`
+	// Removed is the order by which everything was taken down last; nil once something was deployed again.
+	Removed *Deployment `json:"removed,omitempty"`
+	// Suspended is what the control plane said last of leaving it alone: by whose word; "" when it may be touched.
+	Suspended string `json:"suspended,omitempty"`
 	// NoWayBack names the irreversible release whose carrying out has passed the point of no return; empty when the last good
 	// set may serve again. The next commit clears it.
 	NoWayBack string `json:"noWayBack,omitempty"`
@@ -172,6 +178,14 @@ type Environment struct {
 
 // Key of the environment.
 func (e *Environment) Key() Key { return Key{e.Project, e.Environment} }
+
+// Attempted is the deployment under way; nil when none is, or when it is a removal.
+func (e *Environment) Attempted() *Deployment {
+	if e.Attempt == nil || e.Attempt.Spec.Remove != nil {
+		return nil
+	}
+	return &e.Attempt.Deployment
+}
 
 // FailureOf returns how the Rollout of that uid failed, nil if it did not.
 func (e *Environment) FailureOf(uid string) *Failure {

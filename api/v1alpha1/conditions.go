@@ -24,6 +24,12 @@ const (
 	ConditionDebt = "Debt"
 	// ConditionHeld is True on an Environment where nothing opens by itself since a release failed there.
 	ConditionHeld = "Held"
+	// ConditionSuspended is True on an Environment, and on a Rollout, of which nothing is touched for the time being; the
+	// message says by whose word.
+	ConditionSuspended = "Suspended"
+	// ConditionDecommissioned is True on an Environment that was taken down on every host, False with a reason while it is.
+	// Absent where nobody asked for it.
+	ConditionDecommissioned = "Decommissioned"
 	// ConditionAdmitted is False on an Environment whose compose file the policy of one of its hosts refuses, or where a
 	// host's policy cannot be used.
 	ConditionAdmitted = "Admitted"
@@ -85,6 +91,12 @@ const (
 	ReasonExternal       = "External"       // Environment: deployed by a pipeline, no agent
 	ReasonAdmitted       = "Admitted"       // Environment: its hosts' policies allow its compose file
 
+	// Environments
+	ReasonSuspended      = "Suspended"      // nothing is touched until it is unsuspended
+	ReasonNotSuspended   = "NotSuspended"   // it may be touched
+	ReasonRemoving       = "Removing"       // orders to take it down are being carried out
+	ReasonDecommissioned = "Decommissioned" // taken down everywhere
+
 	// Rollouts, written by agents
 	ReasonPolicyRefused        = "PolicyRefused" // the server's owner does not allow what the release asks for
 	ReasonPending              = "Pending"
@@ -96,6 +108,7 @@ const (
 	ReasonPullFailed           = "PullFailed"
 	ReasonStartFailed          = "StartFailed"
 	ReasonRollbackFailed       = "RollbackFailed"
+	ReasonRemoved              = "Removed"
 	ReasonHeld                 = "Held" // failed past the point of no return: a person decides
 	// Preflight: nothing was touched.
 	ReasonDiskFull          = "DiskFull"          // too little room for the images, or for the agent's own state

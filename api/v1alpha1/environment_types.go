@@ -18,6 +18,8 @@ import (
 // +kubebuilder:printcolumn:name="Hosts",type=string,JSONPath=`.status.hostsSummary`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Waiting",type=string,JSONPath=`.status.waiting`
+// +kubebuilder:printcolumn:name="Phases",type=string,priority=1,JSONPath=`.status.hosts[*].phase`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40",message="an environment's name is at most 40 characters of a-z, 0-9 and '-'"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.after) || self.spec.after != self.metadata.name",message="an environment cannot come after itself"
@@ -291,6 +293,28 @@ type EnvironmentStatus struct {
 	// Set while gates that open by themselves are kept shut because a release failed here.
 	// +optional
 	Hold *Hold `json:"hold,omitempty"`
+	// Host by host, in the order of their names: those that match, and those that still run something of it.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	Hosts []EnvironmentHost `json:"hosts,omitempty"`
+	// Why hosts do not get the current release yet: windows, batches, pauses, hosts that do not answer.
+	// +optional
+	Waiting string `json:"waiting,omitempty"`
+	// The last batch of hosts that became healthy, while a pause follows it.
+	// +optional
+	Batch *Batch `json:"batch,omitempty"`
+	// Orders to take it down, by host, as they were numbered.
+	// +optional
+	// +listType=map
+	// +listMapKey=host
+	Removals []HostRemoval `json:"removals,omitempty"`
+	// When it was last decommissioned: what was let in before that does not run here any more.
+	// +optional
+	DecommissionedAt *metav1.MicroTime `json:"decommissionedAt,omitempty"`
+	// The last deliberate way back to an earlier release.
+	// +optional
+	Rollback *RollbackState `json:"rollback,omitempty"`
 	// Hosts that match and may run the project.
 	// +optional
 	HostsMatched int32 `json:"hostsMatched,omitempty"`
@@ -305,6 +329,59 @@ type EnvironmentStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// EnvironmentHost is one host of an environment.
+type EnvironmentHost struct {
+	// Host's name.
+	Name string `json:"name"`
+	// Phase of its newest Rollout; empty when none was sent.
+	// +optional
+	Phase string `json:"phase,omitempty"`
+	// Release of its newest Rollout.
+	// +optional
+	Release string `json:"release,omitempty"`
+	// Sequence of its newest Rollout.
+	// +optional
+	Sequence int64 `json:"sequence,omitempty"`
+	// What keeps it, or what went wrong. Progress in percent is in its Rollout.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// Batch is a batch of hosts that is healthy.
+type Batch struct {
+	// Sequence that they run.
+	Sequence int64 `json:"sequence"`
+	// Hosts that had it by then.
+	Hosts int32 `json:"hosts"`
+	// Since when all of them are healthy.
+	Since metav1.MicroTime `json:"since"`
+}
+
+// HostRemoval is an order to take an environment down on a host.
+type HostRemoval struct {
+	// Host's name.
+	Host string `json:"host"`
+	// Sequence of the order.
+	Sequence int64 `json:"sequence"`
+	// Whether named volumes go too.
+	// +optional
+	Volumes bool `json:"volumes,omitempty"`
+}
+
+// RollbackState is what became of the annotation sirrat.dynors.com/rollback.
+type RollbackState struct {
+	// Value of the annotation.
+	ID string `json:"id"`
+	// Release to go back to, as far as it is known.
+	// +optional
+	Release string `json:"release,omitempty"`
+	// Whether the release was let in again.
+	Accepted bool `json:"accepted"`
+	// Why not.
+	// +optional
+	Message string `json:"message,omitempty"`
 }
 
 // Hold says why nothing is let in by itself. It is lifted by the annotation sirrat.dynors.com/resume with its id.

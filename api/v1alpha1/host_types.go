@@ -43,6 +43,10 @@ type HostSpec struct {
 	// +kubebuilder:default="3m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5s') && duration(self) <= duration('720h')",message="a duration from 5s to 720h"
 	HeartbeatTimeout metav1.Duration `json:"heartbeatTimeout,omitzero"`
+	// Maintenance window: when anything new may be sent to it, whatever environment it is for. What runs is kept running and
+	// healed at any time. Default: always.
+	// +optional
+	Window *Window `json:"window,omitempty"`
 }
 
 // HostStatus is what is known of a server.

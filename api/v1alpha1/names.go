@@ -37,6 +37,14 @@ const (
 
 	// AnnotationResume on an Environment lifts its hold: "<id of the hold>".
 	AnnotationResume = Group + "/resume"
+	// AnnotationRollback on an Environment goes back to an earlier release that was healthy there: "<uid of that release>@<time
+	// at which the release that is left was let in>: <who>: <why>". It is good for leaving that one release, once.
+	AnnotationRollback = Group + "/rollback"
+	// AnnotationSuspend on a Rollout tells the agent to touch nothing of the environment. Not signed: it can only stop.
+	AnnotationSuspend = Group + "/suspend"
+	// RemovePrefix + host on an Environment takes it down on a host that it does not match any more: "containers", or "volumes"
+	// for named volumes too.
+	RemovePrefix = "remove." + Group + "/"
 	// AnnotationSendLink on a PV sends the signatories new links; the old ones stop working. Any new value.
 	AnnotationSendLink = Group + "/send-link"
 

@@ -366,6 +366,9 @@ type ReleaseEnvironment struct {
 	// Value of the retry annotation that this try answers.
 	// +optional
 	Retry string `json:"retry,omitempty"`
+	// Value of the Environment's rollback annotation by which the release was let in again: its gates had passed before.
+	// +optional
+	Rollback string `json:"rollback,omitempty"`
 }
 
 // ApprovalRecord is one approval or rejection.

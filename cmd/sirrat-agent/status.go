@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -83,6 +84,9 @@ func printStatus(out io.Writer, output string, status *agent.Status, now time.Ti
 		message := e.Message
 		if e.Doing != "" {
 			message = e.Doing
+		}
+		if e.Suspended != "" {
+			message = strings.TrimSuffix("suspended "+e.Suspended+"; "+message, "; ")
 		}
 		fmt.Fprintln(table, e.Project+"\t"+e.Environment+"\t"+releaseOf(e.Release, e.Version)+"\t"+strconv.FormatInt(e.Sequence, 10)+"\t"+
 			e.Phase+"\t"+since+"\t"+orDash(e.Serving)+"\t"+orDash(agent.Printable(message)))

@@ -149,6 +149,9 @@ func statementFor(spec v1alpha1.RolloutSpec, host Host) (*Statement, error) {
 	if err != nil {
 		return nil, err
 	}
+	if spec.Remove != nil && (spec.Compose != "" || len(spec.Images) > 0) { // one order says one thing
+		return nil, fmt.Errorf("%w: an order to remove names a compose file or images", ErrMismatch)
+	}
 	st := &Statement{Type: StatementType, PredicateType: PredicateType, Predicate: Predicate{
 		Project: spec.Project, ProjectUID: spec.ProjectUID,
 		Release: spec.Release.Name, ReleaseUID: spec.Release.UID, Commit: spec.Release.Commit,

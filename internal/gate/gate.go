@@ -58,6 +58,8 @@ type Input struct {
 	Roles map[string][]string
 	// GuardedExists says that the guarded environment is declared.
 	GuardedExists bool
+	// Decommissioned says that the guarded environment is taken down: nobody is let in.
+	Decommissioned bool
 	// NeedsVersion says that a tag of the guarded environment needs the release's version, which is not set.
 	NeedsVersion bool
 	// SupersededBy names a newer release that was already let into the guarded environment.

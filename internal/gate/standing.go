@@ -16,6 +16,10 @@ func judgeEnvironment(in Input) outcome {
 	if !in.GuardedExists {
 		return waiting("NoEnvironment", "somebody declares the Environment "+in.Spec.Environment, "environment %s does not exist", in.Spec.Environment)
 	}
+	if in.Decommissioned {
+		return waiting("Decommissioned", "somebody takes spec.decommission out of the Environment: kubectl sirrat decommission "+in.Spec.Environment+" --revoke",
+			"environment %s is decommissioned", in.Spec.Environment)
+	}
 	return passed("Exists", "")
 }
 

@@ -9,7 +9,6 @@ package rollout
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -57,14 +56,6 @@ func Same(a, b *v1alpha1.EnvironmentRelease) bool {
 	return a.UID == b.UID && a.BundleHash == b.BundleHash && a.AuthorizedAt.Equal(&b.AuthorizedAt)
 }
 
-// Host is a server that serves the environment.
-type Host struct {
-	Name string
-	UID  string
-	// Enrolled: an agent holds a certificate for it.
-	Enrolled bool
-}
-
 // Observed is one Rollout of the environment.
 type Observed struct {
 	Host         string
@@ -73,59 +64,6 @@ type Observed struct {
 	Phase        string
 	Message      string
 	HealthySince *metav1.Time
-}
-
-// Plan is what to do now.
-type Plan struct {
-	// Create lists the hosts that get a Rollout with the current sequence.
-	Create []string
-	// Delete lists Rollouts that nobody needs: older than both what is current and what last served.
-	Delete []Observed
-	// Waiting says why hosts are left out for the moment; "" when none is.
-	Waiting string
-}
-
-// Steps plans one step towards sequence `current` on every host. At most maxUnavailable hosts are busy at a time, and a
-// failure on one stops the others. lastGood is the sequence that was healthy everywhere last; 0 if none.
-func Steps(current, lastGood int64, hosts []Host, observed []Observed, maxUnavailable int32) Plan {
-	var plan Plan
-	have := map[string]Observed{}
-	busy, failed := int32(0), ""
-	for _, o := range observed {
-		if o.Sequence == current {
-			have[o.Host] = o
-			switch {
-			case Failed(o.Phase):
-				failed = o.Host
-			case o.Phase != v1alpha1.RolloutHealthy:
-				busy++
-			}
-		}
-		if o.Sequence < current && o.Sequence < lastGood {
-			plan.Delete = append(plan.Delete, o)
-		}
-	}
-	if current == 0 {
-		return plan
-	}
-	sorted := slices.SortedFunc(slices.Values(hosts), func(a, b Host) int { return strings.Compare(a.Name, b.Name) })
-	for _, h := range sorted {
-		if _, ok := have[h.Name]; ok {
-			continue
-		}
-		switch {
-		case failed != "":
-			plan.Waiting = fmt.Sprintf("stopped: it failed on host %s", failed)
-		case !h.Enrolled:
-			plan.Waiting = fmt.Sprintf("host %s has no agent yet", h.Name)
-		case busy >= max(maxUnavailable, 1):
-			plan.Waiting = fmt.Sprintf("%d host(s) at a time", max(maxUnavailable, 1))
-		default:
-			plan.Create = append(plan.Create, h.Name)
-			busy++
-		}
-	}
-	return plan
 }
 
 // Failed says whether a Rollout's phase is an end without success.
@@ -143,69 +81,106 @@ type State struct {
 	HealthySince *metav1.Time
 	Message      string
 	Ready        int32
+	// At is when time alone may change it; zero for never.
+	At time.Time
 }
 
-// Summarise folds the Rollouts of one sequence on the environment's hosts into the release's phase there: one failure
-// fails it, and it is healthy once it is healthy on every host, since the last of them became so.
-func Summarise(hosts []Host, observed []Observed) State {
-	byHost := map[string]Observed{}
+// Summarise folds the Rollouts of one authorisation on the environment's hosts into the release's phase there. It is healthy
+// once as many hosts as the strategy asks for are, and nothing is to be expected of the others: they failed, or have not been
+// heard of for longer than the grace. It fails when that cannot be reached any more. Hosts that are left out are named.
+func Summarise(hosts []Host, observed []Observed, strategy Strategy, now time.Time) State {
+	f := fold{byHost: map[string]Observed{}, strategy: strategy, now: now}
 	for _, o := range observed {
-		byHost[o.Host] = o
-	}
-	s := State{Phase: v1alpha1.PhaseHealthy}
-	var since time.Time
-	var details []string
-	note := func(phase, detail string) {
-		if rank(phase) > rank(s.Phase) {
-			s.Phase = phase
-		}
-		if detail != "" {
-			details = append(details, detail)
+		if have, known := f.byHost[o.Host]; !known || o.Sequence > have.Sequence {
+			f.byHost[o.Host] = o
 		}
 	}
-	for _, h := range slices.SortedFunc(slices.Values(hosts), func(a, b Host) int { return strings.Compare(a.Name, b.Name) }) {
-		o, ok := byHost[h.Name]
-		switch {
-		case !ok:
-			note(v1alpha1.PhaseDeploying, h.Name+": not sent yet")
-		case o.Phase == v1alpha1.RolloutHealthy && o.HealthySince != nil:
-			s.Ready++
-			if o.HealthySince.After(since) {
-				since = o.HealthySince.Time
-			}
-		case o.Phase == v1alpha1.RolloutRolledBack:
-			note(v1alpha1.PhaseRolledBack, h.Name+": "+o.Message)
-		case Failed(o.Phase):
-			note(v1alpha1.PhaseFailed, h.Name+": "+o.Message)
-		case o.Phase == v1alpha1.RolloutUnhealthy:
-			note(v1alpha1.PhaseUnhealthy, h.Name+": "+o.Message)
-		default:
-			note(v1alpha1.PhaseDeploying, strings.TrimSuffix(h.Name+": "+cmp.Or(o.Phase, v1alpha1.RolloutPending)+" "+o.Message, " "))
-		}
+	for _, h := range sorted(hosts) {
+		f.add(h)
 	}
-	if len(hosts) == 0 {
+	s := State{Ready: int32(f.healthy), Message: strings.Join(f.details, "; "), At: f.at}
+	switch needed := strategy.needed(len(hosts)); {
+	case len(hosts) == 0:
+		s.Phase, s.Message = v1alpha1.PhaseDeploying, "no host matches"
+	case unreachable(strategy, len(hosts), f.failed):
+		s.Phase = f.failure
+	case f.sick > 0 && f.pending == 0 && f.healthy < needed:
+		s.Phase = v1alpha1.PhaseUnhealthy
+	case f.pending > 0 || f.healthy < needed:
 		s.Phase = v1alpha1.PhaseDeploying
-		details = append(details, "no host matches")
-	}
-	if s.Phase == v1alpha1.PhaseHealthy {
-		t := metav1.NewTime(since)
+	default:
+		s.Phase = v1alpha1.PhaseHealthy
+		t := metav1.NewTime(f.since)
 		s.HealthySince = &t
+		if f.failed+f.lost+f.sick > 0 {
+			s.Message = fmt.Sprintf("healthy on %d of %d hosts, %d needed; tolerated: %s", f.healthy, len(hosts), needed, s.Message)
+		}
 	}
-	s.Message = strings.Join(details, "; ")
 	return s
 }
 
-// rank orders phases: what one host says of the highest rank is what is said of the release.
+// fold counts hosts by what they say.
+type fold struct {
+	byHost   map[string]Observed
+	strategy Strategy
+	now      time.Time
+
+	healthy, sick, failed, lost, pending int
+	since                                time.Time // when the last one became healthy
+	at                                   time.Time // when a silent one is given up
+	failure                              string    // the worst way in which it failed
+	details                              []string
+}
+
+func (f *fold) add(h Host) {
+	o, sent := f.byHost[h.Name]
+	tell := func(text string) { f.details = append(f.details, strings.TrimRight(h.Name+": "+text, ": ")) }
+	gone := !h.Lost.IsZero() && !f.now.Before(h.Lost.Add(f.strategy.Grace))
+	switch {
+	case sent && o.Phase == v1alpha1.RolloutHealthy && o.HealthySince != nil:
+		f.healthy++
+		if o.HealthySince.After(f.since) {
+			f.since = o.HealthySince.Time
+		}
+	case sent && Failed(o.Phase):
+		f.failed++
+		phase := v1alpha1.PhaseFailed
+		if o.Phase == v1alpha1.RolloutRolledBack {
+			phase = v1alpha1.PhaseRolledBack
+		}
+		if rank(phase) > rank(f.failure) {
+			f.failure = phase
+		}
+		tell(o.Message)
+	case gone:
+		f.lost++
+		tell("has not been heard of since " + h.Lost.UTC().Format(time.RFC3339))
+	case !h.Lost.IsZero():
+		f.pending++
+		f.at = sooner(f.at, h.Lost.Add(f.strategy.Grace))
+		tell("has not been heard of since " + h.Lost.UTC().Format(time.RFC3339))
+	case sent && o.Phase == v1alpha1.RolloutUnhealthy:
+		f.sick++
+		tell(o.Message)
+	case sent:
+		f.pending++
+		tell(strings.TrimSpace(cmp.Or(o.Phase, v1alpha1.RolloutPending) + " " + o.Message))
+	case h.keeps() != "":
+		f.pending++
+		tell("not sent yet: " + h.keeps())
+	default:
+		f.pending++
+		tell("not sent yet")
+	}
+}
+
+// rank orders the ways in which it fails: what one host says of the highest rank is what is said of the release.
 func rank(phase string) int {
 	switch phase {
-	case v1alpha1.PhaseHealthy:
-		return 0
-	case v1alpha1.PhaseUnhealthy:
-		return 1
-	case v1alpha1.PhaseDeploying:
-		return 2
 	case v1alpha1.PhaseRolledBack:
-		return 3
+		return 1
+	case v1alpha1.PhaseFailed:
+		return 2
 	}
-	return 4
+	return 0
 }
