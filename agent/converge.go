@@ -48,6 +48,9 @@ func (w *worker) identify(ctx context.Context, target *resolved) error {
 // converge makes the containers of the target's services what they should be; of all of them unless some are named. Waits
 // end with ctx or when a newer Rollout is authorised; what changes containers ends with calm.
 func (w *worker) converge(ctx, calm context.Context, target *resolved, spec v1alpha1.RolloutSpec, services []string) error {
+	if err := w.agent.files.check(target); err != nil {
+		return err
+	}
 	if err := w.identify(ctx, target); err != nil {
 		return err
 	}

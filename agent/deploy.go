@@ -274,9 +274,6 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		sleep(calm, stopGrace)
 		cancel()
 	})()
-	if err := w.agent.files.check(target); err != nil {
-		return &failed{v1alpha1.ReasonStartFailed, err, false}
-	}
 	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
 	var f *failed
 	if err == nil || ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) || errors.Is(err, errInterrupted) || errors.As(err, &f) {

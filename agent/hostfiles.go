@@ -330,7 +330,11 @@ func (h *hostFiles) check(r *resolved) error {
 		}
 		return nil
 	}
-	for name, service := range r.project.Services {
+	whole := r.project
+	if r.jobs.project != nil {
+		whole = r.jobs.project
+	}
+	for name, service := range whole.Services {
 		for _, mount := range service.Volumes {
 			if mount.Type == types.VolumeTypeBind {
 				if err := same(mount.Source); err != nil {
@@ -339,14 +343,14 @@ func (h *hostFiles) check(r *resolved) error {
 			}
 		}
 	}
-	for name, object := range r.project.Configs {
+	for name, object := range whole.Configs {
 		if object.File != "" {
 			if err := same(object.File); err != nil {
 				return fmt.Errorf("configs.%s: %w", name, err)
 			}
 		}
 	}
-	for name, object := range r.project.Secrets {
+	for name, object := range whole.Secrets {
 		if object.File != "" {
 			if err := same(object.File); err != nil {
 				return fmt.Errorf("secrets.%s: %w", name, err)

@@ -156,6 +156,9 @@ func (w *worker) runJob(ctx context.Context, target *resolved, name string) erro
 		if attempt.JobBegun == name {
 			return &failed{v1alpha1.ReasonJobFailed, fmt.Errorf("the container of job %s is gone, so that nobody knows how it ended; it is not run twice", name), false}
 		}
+		if err := w.agent.files.check(target); err != nil {
+			return &failed{v1alpha1.ReasonJobFailed, fmt.Errorf("job %s: %w", name, err), false}
+		}
 		if err := engine.CreateJob(ctx, target.jobs.project, target.labels, job); err != nil {
 			return w.jobFault(ctx, name, err)
 		}

@@ -111,9 +111,6 @@ func (w *worker) heal(ctx context.Context, verdict health.Verdict) time.Time {
 	w.publish() // that it is down
 	target, err := w.agent.files.resolve(ctx, current)
 	if err == nil {
-		err = w.agent.files.check(target)
-	}
-	if err == nil {
 		err = w.converge(ctx, ctx, target, current.Spec, services)
 	}
 	if ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) {

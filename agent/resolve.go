@@ -43,7 +43,7 @@ func (h *hostFiles) resolve(ctx context.Context, d *state.Deployment) (*resolved
 		return nil, err
 	}
 	r.unready = h.read(r.project, d)
-	return r, nil
+	return r, r.takeOutJobs()
 }
 
 // admit reads a deployment's compose file and judges it by the host's policy, before any file of the server is opened.
@@ -63,10 +63,10 @@ func (h *hostFiles) admit(ctx context.Context, d *state.Deployment) (*resolved, 
 	if err := h.read(r.project, d); err != nil {
 		return nil, err
 	}
-	return r, nil
+	return r, r.takeOutJobs()
 }
 
-// load reads a deployment's compose file. Nothing of the server is looked at.
+// load reads a deployment's compose file, jobs included. Nothing of the server is looked at.
 func load(ctx context.Context, d state.Deployment) (*resolved, error) {
 	values := maps.Clone(d.Spec.Values)
 	if values == nil {
@@ -106,7 +106,7 @@ func load(ctx context.Context, d state.Deployment) (*resolved, error) {
 		}
 		r.checks = append(r.checks, check)
 	}
-	return r, r.takeOutJobs()
+	return r, nil
 }
 
 // wanted is what a service must look like.
