@@ -47,7 +47,8 @@ func matching(env v1alpha1.Environment, hosts []v1alpha1.Host) []*v1alpha1.Host 
 // hostNow is what a rollout needs to know of a server.
 func hostNow(h v1alpha1.Host, now time.Time) rollout.Host {
 	enrolled := findCondition(h.Status.Conditions, v1alpha1.ConditionEnrolled)
-	out := rollout.Host{Name: h.Name, UID: string(h.UID), Enrolled: enrolled != nil && enrolled.Status == metav1.ConditionTrue && !revoked(h)}
+	joined := enrolled != nil && enrolled.Status == metav1.ConditionTrue || h.Spec.Offline
+	out := rollout.Host{Name: h.Name, UID: string(h.UID), Enrolled: joined && !revoked(h)}
 	if ready := findCondition(h.Status.Conditions, v1alpha1.ConditionReady); ready != nil && ready.Reason == v1alpha1.ReasonHeartbeatLost {
 		out.Lost = ready.LastTransitionTime.Time
 	}

@@ -51,6 +51,10 @@ type HostSpec struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][A-Za-z0-9._+-]*$`
 	AgentVersion string `json:"agentVersion,omitempty"`
+	// Offline says that its agent may never be heard of: releases are authorised for it all the same, and are carried there in
+	// bundles (`kubectl sirrat bundle export`). Default: false.
+	// +optional
+	Offline bool `json:"offline,omitempty"`
 	// Maintenance window: when anything new may be sent to it, whatever environment it is for. What runs is kept running and
 	// healed at any time. Default: always.
 	// +optional

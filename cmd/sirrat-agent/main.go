@@ -43,7 +43,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, errDiffers) && !errors.Is(err, errRefused) && !errors.Is(err, errNotVerified) { // it was printed
+		if !errors.Is(err, errDiffers) && !errors.Is(err, errRefused) && !errors.Is(err, errNotVerified) && !errors.Is(err, errNotApplied) { // it was printed
 			fmt.Fprintln(os.Stderr, "Error:", err)
 		}
 		os.Exit(1)
@@ -71,7 +71,7 @@ running what runs, with or without the control plane. The server needs no open p
 	root.PersistentFlags().StringVar(&s.dataDir, "data-dir", "/var/lib/sirrat-agent", "folder of the agent's identity and state")
 	root.PersistentFlags().StringVar(&s.dockerHost, "docker-host", "", "address of the Docker engine (default $DOCKER_HOST, or else the default socket)")
 	root.PersistentFlags().StringVar(&s.policy, "policy", hostpolicy.DefaultFile, "file of this server's owner that says what releases may do here")
-	root.AddCommand(joinCommand(s), runCommand(s), statusCommand(s), suspendCommand(s), resumeCommand(s), logsCommand(s), diffCommand(s), historyCommand(s),
+	root.AddCommand(joinCommand(s), runCommand(s), applyCommand(s), statusCommand(s), suspendCommand(s), resumeCommand(s), logsCommand(s), diffCommand(s), historyCommand(s),
 		policyCommand(s), verifyCommand(s), &cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.Version) },
@@ -81,21 +81,33 @@ running what runs, with or without the control plane. The server needs no open p
 
 func joinCommand(s *settings) *cobra.Command {
 	var o agent.JoinOptions
+	var trust, fingerprint string
 	cmd := &cobra.Command{
-		Use:   "join SERVER",
+		Use:   "join SERVER | --offline FILE --fingerprint sha256:…",
 		Short: "Make this server a host, with the command that `kubectl sirrat host add` printed",
 		Long: `join finds the control plane's CA by the hash of its key, has a certificate issued for a key that never leaves this server,
 and pins the keys that may sign deployments. Nothing secret is sent before the CA is known to be the right one. It goes
 through the proxy of $HTTPS_PROXY ($NO_PROXY), or --proxy, and so does the agent from then on. At the end it installs and
-starts the agent as a service of systemd. Joining again does nothing but that.`,
+starts the agent as a service of systemd. Joining again does nothing but that.
+
+A server with no way out is joined with --offline: from the file that ` + "`kubectl sirrat host export`" + ` wrote, if it has the
+fingerprint that this command printed. Releases come there in bundles. Joining online later goes on with the same keys.`,
 		Example: `  sirrat-agent join https://sirrat.example:6443 --token abcdef.0123456789abcdef \
     --ca-hash sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Server, o.DataDir, o.DockerHost, o.UserAgent = args[0], s.dataDir, s.dockerHost, agent.UserAgent(version.Version)
-			return agent.Join(cmd.Context(), o, func(format string, args ...any) {
-				fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...)
-			})
+			say := func(format string, args ...any) { fmt.Fprintf(cmd.OutOrStdout(), format+"\n", args...) }
+			o.DataDir, o.DockerHost, o.UserAgent = s.dataDir, s.dockerHost, agent.UserAgent(version.Version)
+			switch {
+			case trust != "" && (len(args) > 0 || o.Token != ""):
+				return errors.New("--offline needs neither a server nor a token")
+			case trust != "":
+				return agent.JoinOffline(cmd.Context(), o, trust, fingerprint, say)
+			case len(args) == 0 || o.Token == "":
+				return errors.New("give the server and --token, as `kubectl sirrat host add` printed them, or --offline")
+			}
+			o.Server = args[0]
+			return agent.Join(cmd.Context(), o, say)
 		},
 	}
 	cmd.Flags().StringVar(&o.Token, "token", "", "one-time token of this host")
@@ -105,7 +117,8 @@ starts the agent as a service of systemd. Joining again does nothing but that.`,
 	cmd.Flags().StringVar(&o.Proxy, "proxy", "", "http://[USER:PASSWORD@]HOST:PORT, or https:// or socks5:// (default $HTTPS_PROXY); kept in the identity")
 	cmd.Flags().StringVar(&o.NoProxy, "no-proxy", "", "hosts to reach without the proxy, as in $NO_PROXY (the default)")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "join again, forgetting the identity that this server has")
-	cobra.CheckErr(cmd.MarkFlagRequired("token"))
+	cmd.Flags().StringVar(&trust, "offline", "", "`FILE` that `kubectl sirrat host export` wrote: join without a way to the control plane")
+	cmd.Flags().StringVar(&fingerprint, "fingerprint", "", "SHA-256 of that file, as the command printed it: compare it with whoever ran it")
 	return cmd
 }
 

@@ -115,7 +115,7 @@ func build(w World, args []string) (*cobra.Command, *session) {
 		s.approveCommand(), s.rejectCommand(), s.resumeCommand(),
 		s.breakGlassCommand(), s.regulariseCommand(),
 		s.retryCommand(), s.rollbackCommand(), s.suspendCommand(), s.unsuspendCommand(), s.decommissionCommand(), s.removeCommand(),
-		s.pvCommand(), s.auditCommand(), s.tokenCommand(), s.hostCommand(), s.logsCommand(),
+		s.pvCommand(), s.auditCommand(), s.tokenCommand(), s.hostCommand(), s.bundleCommand(), s.logsCommand(),
 		s.versionCommand())
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl sirrat"}
 	root.SilenceErrors, root.SilenceUsage = true, true

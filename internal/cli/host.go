@@ -20,7 +20,7 @@ import (
 )
 
 func (s *session) hostCommand() *cobra.Command {
-	return s.group("host", "host", s.hostAddCommand(), s.hostListCommand(), s.hostUpdateCommand(), s.hostRevokeCommand(), s.hostRemoveCommand())
+	return s.group("host", "host", s.hostAddCommand(), s.hostExportCommand(), s.hostListCommand(), s.hostUpdateCommand(), s.hostRevokeCommand(), s.hostRemoveCommand())
 }
 
 func (s *session) hostListCommand() *cobra.Command {
