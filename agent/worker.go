@@ -57,7 +57,11 @@ type worker struct {
 	want    *resolved
 	base    health.Baseline
 	healing plan.Healing
-	trouble time.Time
+	// falls from health of what serves, of late; unsteady are the services of the last one. fallen says that it is not well.
+	falls    plan.Falls
+	unsteady []string
+	fallen   bool
+	trouble  time.Time
 	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
 	drift string
 	// removalRetry is the wait after a removal that left something behind.
