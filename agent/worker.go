@@ -19,6 +19,7 @@ import (
 	"gitlab.com/dynors/sirrat/agent/plan"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // retryAfter is the wait after something that is not the fault of a rollout: the disk, or the engine's API.
@@ -301,7 +302,10 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 				w.log.Info("authorization keys cannot be looked at", "error", err.Error())
 			}
 			if err := w.verify(ctx, spec, false); err != nil {
-				w.reject(rollout, unauthorised(err))
+				// The owner's policy may ask for a signature, which nobody knows while it cannot be read: that waits.
+				if !errors.Is(err, hostpolicy.ErrUnusable) || !w.putOff(rollout, time.Now()) {
+					w.reject(rollout, unauthorised(err))
+				}
 				continue
 			}
 			if w.putOff(rollout, time.Now()) {
