@@ -275,6 +275,11 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		cancel()
 	})()
 	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+	if w.vanished(ctx, target, err) {
+		if err = w.pull(ctx, target); err == nil {
+			err = w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+		}
+	}
 	var f *failed
 	if err == nil || ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) || errors.Is(err, errInterrupted) || errors.As(err, &f) {
 		return err
@@ -284,6 +289,20 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		w.live.verdict = &verdict
 	}
 	return &failed{v1alpha1.ReasonStartFailed, err, false}
+}
+
+// vanished says that containers could not be made because an image went away after it was pulled: somebody removed it, or the
+// engine was still deleting it. It is fetched once more then; but not on the way back, which fetches nothing.
+func (w *worker) vanished(ctx context.Context, target *resolved, err error) bool {
+	if err == nil || ctx.Err() != nil || w.disk.Attempt.Failure != nil || errors.Is(err, errInterrupted) || errors.Is(err, compose.ErrUnreachable) {
+		return false
+	}
+	missing, lookErr := w.missing(ctx, target)
+	if lookErr != nil || len(missing) == 0 {
+		return false
+	}
+	w.log.Info("images have vanished since they were pulled; pulling them again", "images", missing, "error", redact(err.Error(), w.disk.Attempt.Secrets))
+	return true
 }
 
 func timeoutOf(spec v1alpha1.RolloutSpec) time.Duration {
@@ -307,6 +326,7 @@ func (w *worker) commit(target *resolved) error {
 		return err
 	}
 	w.want, w.healing = target, plan.Healing{}
+	w.falls, w.fallen = nil, false
 	w.live = live{uid: d.UID, verdict: &verdict}
 	w.log.Info("rollout is healthy", "rollout", d.Name, "release", d.Spec.Release.Name, "sequence", d.Spec.Sequence)
 	return nil
