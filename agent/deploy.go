@@ -257,9 +257,14 @@ func (w *worker) check(ctx context.Context, target *resolved) error {
 	return err
 }
 
-// newer says that what is under way is to be left for something else: a newer Rollout, or a suspension.
+// newer says that what is under way is to be left for something else: a newer Rollout, or a suspension. One whose key was
+// revoked before it has touched anything is looked at again too, and ends there.
 func (w *worker) newer(ctx context.Context) bool {
 	if suspended, _ := w.suspension(time.Now()); suspended != "" {
+		return true
+	}
+	attempt := w.disk.Attempt
+	if attempt != nil && attempt.Failure == nil && untouched(attempt.Phase) && w.verify(ctx, attempt.Spec, true) != nil {
 		return true
 	}
 	_, offer := w.best(ctx)
