@@ -68,6 +68,8 @@ type Options struct {
 	TrialTime time.Duration
 	// PullStall is how long nothing may move in a pull before it is begun anew. 0 means compose.StallAfter.
 	PullStall time.Duration
+	// Look is how often everything is looked at although the engine reported no event. 0 means compose.RenewAfter.
+	Look time.Duration
 	// Version of the agent, as reported.
 	Version string
 	Log     logr.Logger
@@ -106,6 +108,8 @@ type Agent struct {
 	looked, lookedAPI time.Time
 	// barred asks for a new certificate before its time, because the present one is not taken.
 	barred chan struct{}
+	// images is held while an image is removed, and while those of a rollout are looked for.
+	images sync.Mutex
 	// synced says that every Rollout that the control plane has was offered.
 	synced atomic.Bool
 
@@ -335,7 +339,7 @@ func (a *Agent) allOffered() {
 
 // followEngine wakes the workers whose containers changed.
 func (a *Agent) followEngine(ctx context.Context) {
-	a.engine.Events(ctx, compose.ProjectLabel, func(event compose.Event) {
+	a.engine.Events(ctx, compose.ProjectLabel, a.options.Look, func(event compose.Event) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, w := range a.workers {
@@ -344,7 +348,7 @@ func (a *Agent) followEngine(ctx context.Context) {
 				w.stir()
 			}
 		}
-		if event.Project == "" {
+		if event.Project == "" && event.Action != compose.Renewed {
 			a.monitor.engine(nil)
 			a.info = nil
 			a.beatNow() // the engine is there (again), perhaps in another version

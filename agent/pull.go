@@ -106,8 +106,11 @@ func (w *worker) awaitPulls(ctx context.Context, cancel context.CancelCauseFunc,
 	return first
 }
 
-// missing are the images that are not on disk.
+// missing are the images that are not on disk. What it finds there is not removed any more while the attempt, which is on disk
+// already, names it.
 func (w *worker) missing(ctx context.Context, target *resolved) ([]string, error) {
+	w.agent.images.Lock()
+	defer w.agent.images.Unlock()
 	var missing []string
 	for _, image := range target.images() {
 		present, err := w.agent.engine.Present(ctx, image)
