@@ -134,7 +134,9 @@ func (a *Agent) apply(ctx context.Context, file, secretsFile string) Applied {
 	applied.Namespace, applied.Rollout, applied.UID = rollout.Namespace, rollout.Name, rollout.UID
 	secrets, err := a.vouch(ctx, bundle, secretsFile)
 	if err != nil {
-		applied.Reason = unauthorised(err).reason
+		if r := unauthorised(err); r.reason != v1alpha1.ReasonAuthorizationInvalid { // else it is about something else
+			applied.Reason = r.reason
+		}
 		return refuse(err)
 	}
 	registry, err := layout.Open(ctx, dir)

@@ -3,14 +3,18 @@
 package agent_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/moby/moby/client"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"gitlab.com/dynors/sirrat/agent"
@@ -18,6 +22,7 @@ import (
 	"gitlab.com/dynors/sirrat/agent/internal/enginetest"
 	"gitlab.com/dynors/sirrat/agent/layout"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/authorization"
 	"gitlab.com/dynors/sirrat/internal/envelope"
 	"gitlab.com/dynors/sirrat/internal/offline"
 	"gitlab.com/dynors/sirrat/internal/registry"
@@ -62,12 +67,12 @@ func (s *server) export(o order, secrets ...offline.Secret) string {
 	rollout := &v1alpha1.Rollout{Spec: s.signed(o)}
 	rollout.Name, rollout.Namespace, rollout.UID = fmt.Sprint(o.project, "-", o.sequence), v1alpha1.HostNamespace(s.name), uuid.NewUUID()
 	m := offline.Manifest{Version: offline.Version, Host: s.name, Platform: "linux/" + enginetest.Architecture(), Secrets: secrets}
-	client, err := registry.New(nil)
+	from, err := registry.New(nil)
 	if err != nil {
 		s.Fatal(err)
 	}
 	var bundle bytes.Buffer
-	if err := offline.Write(s.Context(), &bundle, m, rollout, client, func(int64, int64) {}); err != nil {
+	if err := offline.Write(s.Context(), &bundle, m, rollout, from, func(int64, int64) {}); err != nil {
 		s.Fatal(err)
 	}
 	for _, image := range rollout.Spec.Images {
@@ -153,4 +158,116 @@ func TestApply(t *testing.T) {
 	if asked != s.registry.Requests.Load() {
 		t.Error("the registry was asked")
 	}
+}
+
+// Whatever is not authorised for this server as it is, is refused with its reason, and nothing is touched.
+func TestApplyRefuses(t *testing.T) {
+	s := newOfflineServer(t)
+	image, other := s.registry.Image(t, "app", "VERSION=1"), s.registry.Image(t, "app", "VERSION=2")
+	good := s.export(s.webOrder(1, image))
+	another := s.webOrder(1, image)
+	another.host = &authorization.Host{Name: s.name, UID: "another"}
+	stranger, _, _, err := envelope.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := s.webOrder(1, image)
+	forged.key = stranger
+	altered := func(f func(*v1alpha1.RolloutSpec)) order {
+		o := s.webOrder(1, image)
+		o.tamper = f
+		return o
+	}
+	secret := s.webOrder(1, image)
+	secret.secrets = []string{"db"}
+	elsewhere := s.export(s.webOrder(1, image))
+	s.name += "x"
+	named := s.export(s.webOrder(1, image))
+	s.name = strings.TrimSuffix(s.name, "x")
+	cases := map[string]struct{ bundle, reason, says string }{
+		"another host's by name": {named, v1alpha1.ReasonOtherHost, "for host"},
+		"another host's by uid":  {s.export(another), v1alpha1.ReasonOtherHost, "another"},
+		"an unknown key's":       {s.export(forged), v1alpha1.ReasonUnknownKey, ""},
+		"another image":          {s.export(altered(func(spec *v1alpha1.RolloutSpec) { spec.Images[0].Image = other })), v1alpha1.ReasonImagesAltered, ""},
+		"another compose file": {s.export(altered(func(spec *v1alpha1.RolloutSpec) {
+			spec.Compose += "  more: {image: app}\n"
+		})), v1alpha1.ReasonComposeAltered, ""},
+		"another value":       {s.export(altered(func(spec *v1alpha1.RolloutSpec) { spec.Values["PORT"] = "1" })), v1alpha1.ReasonRolloutAltered, ""},
+		"another sequence":    {s.export(altered(func(spec *v1alpha1.RolloutSpec) { spec.Sequence = 9 })), v1alpha1.ReasonRolloutAltered, ""},
+		"a layer altered":     {s.spoil(elsewhere), "", "altered or damaged"},
+		"missing secrets":     {s.export(secret, offline.Secret{Name: "db", Keys: []string{"PASSWORD", "USER"}}), "", "PASSWORD, USER"},
+		"a Secret not listed": {s.export(secret), "", "db"},
+		"not a bundle":        {s.file([]byte("hello")), "", "not a usable bundle"},
+		"a folder":            {t.TempDir(), "", "is not a file"},
+		"nothing":             {filepath.Join(t.TempDir(), "none"), "", "no such file"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			applied := s.apply(c.bundle, "")
+			if applied.Well() || applied.Refused == "" || !strings.Contains(applied.Refused, c.says) || c.reason != "" && applied.Reason != c.reason {
+				t.Errorf("%+v", applied)
+			}
+			if left, _ := filepath.Glob(filepath.Join(s.dir, "state", "*")); len(left) > 0 || s.container("web").ID != "" {
+				t.Errorf("something was touched: %v", left)
+			}
+		})
+	}
+	if applied := s.apply(good, ""); !applied.Well() {
+		t.Fatalf("%+v", applied)
+	}
+	open := s.file([]byte("PASSWORD=p\nUSER=u\n"))
+	secret.sequence = 2
+	next := s.export(secret, offline.Secret{Name: "db", Keys: []string{"PASSWORD", "USER"}})
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if applied := s.apply(next, open); !strings.Contains(applied.Refused, "chmod 600") {
+		t.Errorf("%+v", applied)
+	}
+	before := s.container("web").ID
+	if err := os.Chmod(open, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if applied := s.apply(next, open); !applied.Well() || s.container("web").ID == before {
+		t.Errorf("%+v", applied)
+	}
+	inspected, err := s.raw.ContainerInspect(t.Context(), s.container("web").ID, client.ContainerInspectOptions{})
+	if err != nil || !slices.Contains(inspected.Container.Config.Env, "PASSWORD=p") {
+		t.Errorf("the secret did not arrive: %v", err)
+	}
+}
+
+// spoil changes a byte of the largest member of a bundle, which is a layer.
+func (s *server) spoil(bundle string) string {
+	s.Helper()
+	text, err := os.ReadFile(bundle)
+	if err != nil {
+		s.Fatal(err)
+	}
+	reader := tar.NewReader(bytes.NewReader(text))
+	var out bytes.Buffer
+	writer := tar.NewWriter(&out)
+	for {
+		header, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		content, readErr := io.ReadAll(reader)
+		if err := errors.Join(err, readErr); err != nil {
+			s.Fatal(err)
+		}
+		if header.Size > 100_000 {
+			content[header.Size/2] ^= 1
+		}
+		if err := writer.WriteHeader(header); err != nil {
+			s.Fatal(err)
+		}
+		if _, err := writer.Write(content); err != nil {
+			s.Fatal(err)
+		}
+	}
+	if err := writer.Close(); err != nil {
+		s.Fatal(err)
+	}
+	return s.file(out.Bytes())
 }
