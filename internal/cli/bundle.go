@@ -26,7 +26,7 @@ import (
 )
 
 func (s *session) bundleCommand() *cobra.Command {
-	return s.group("bundle", "bundle", s.bundleExportCommand())
+	return s.group("bundle", "bundle", s.bundleExportCommand(), s.bundleReportCommand())
 }
 
 type bundleOptions struct {
