@@ -168,7 +168,9 @@ func TestReadRefuses(t *testing.T) {
 	_, _, text := example(t)
 	whole := members(t, text)
 	blob := whole[len(whole)-1]
-	named := func(name string) member { return member{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600}, []byte("x")} }
+	named := func(name string) member {
+		return member{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600}, []byte("x")}
+	}
 	typed := func(kind byte, name string) member {
 		return member{tar.Header{Typeflag: kind, Name: name, Linkname: "/etc/passwd", Mode: 0o600}, nil}
 	}
