@@ -77,12 +77,12 @@ func (p port) holder() (taken bool, owner string) {
 	case "tcp":
 		var l net.Listener
 		if l, err = net.Listen("tcp", address); err == nil {
-			l.Close()
+			_ = l.Close() // asking whether it is free was all
 		}
 	case "udp":
 		var l net.PacketConn
 		if l, err = net.ListenPacket("udp", address); err == nil {
-			l.Close()
+			_ = l.Close() // asking whether it is free was all
 		}
 	}
 	if !errors.Is(err, syscall.EADDRINUSE) {

@@ -321,15 +321,17 @@ func trial(ctx context.Context, o Options, order *updateOrder) error {
 	go func() { ended <- child.Wait() }()
 	verdict := judgeTrial(ctx, o, order.version, child.Process.Pid, ended)
 	_ = child.Process.Signal(syscall.SIGTERM) // it may have ended
+	var end error
 	select {
-	case <-ended:
+	case end = <-ended:
 	case <-time.After(trialStop):
 		_ = child.Process.Kill()
-		<-ended
+		end = <-ended
 		if verdict == nil {
 			verdict = errors.New("it does not end when it is told to")
 		}
 	}
+	o.Log.Info("the trial of the agent update is over", "version", order.version, "ended", fmt.Sprint(end))
 	return verdict
 }
 

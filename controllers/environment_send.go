@@ -169,11 +169,11 @@ func (r *environmentReconciler) grounds(ctx context.Context, rel *v1alpha1.Relea
 func (r *environmentReconciler) prune(ctx context.Context, s *environmentState) error {
 	for _, o := range r.plan(s).Delete {
 		ns := v1alpha1.HostNamespace(o.Host)
-		err := r.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(ns), client.MatchingLabels{
+		err := deleteSecrets(ctx, r.Client, r.fresh, ns, client.MatchingLabels{
 			v1alpha1.LabelProject: s.project.Name, v1alpha1.LabelEnvironment: s.env.Name, v1alpha1.LabelSequence: strconv.FormatInt(o.Sequence, 10),
 		})
 		if err != nil {
-			return fmt.Errorf("delete secrets of %s/%s: %w", ns, o.Name, err)
+			return fmt.Errorf("rollout %s/%s: %w", ns, o.Name, err)
 		}
 		ro := &v1alpha1.Rollout{ObjectMeta: metav1.ObjectMeta{Name: o.Name, Namespace: ns}}
 		if err := client.IgnoreNotFound(r.Delete(ctx, ro)); err != nil {

@@ -31,6 +31,8 @@ const agentRole = "sirrat-agent"
 // hostReconciler gives each Host its namespace, its agent's rights and the keys to trust, and watches its heartbeat.
 type hostReconciler struct {
 	client.Client
+	// fresh reads past the cache: no join command may escape a revocation.
+	fresh  client.Reader
 	events events.EventRecorder
 	keys   *Keys
 	// url of the HTTP API as hosts reach it; empty if nobody said.
@@ -121,9 +123,9 @@ func (r *hostReconciler) revoke(ctx context.Context, host *v1alpha1.Host) error 
 	if host.Spec.Revocations == host.Status.Revocations {
 		return nil
 	}
-	err := r.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(metav1.NamespaceSystem), client.MatchingLabels{v1alpha1.LabelHost: host.Name})
+	err := deleteSecrets(ctx, r.Client, r.fresh, metav1.NamespaceSystem, client.MatchingLabels{v1alpha1.LabelHost: host.Name})
 	if err != nil {
-		return fmt.Errorf("delete join tokens: %w", err)
+		return fmt.Errorf("make join commands void: %w", err)
 	}
 	host.Status.Revocations, host.Status.EnrolledBy, host.Status.CertificateKeys = host.Spec.Revocations, "", nil
 	r.events.Eventf(host, nil, corev1.EventTypeWarning, v1alpha1.ReasonRevoked, "Revoke",

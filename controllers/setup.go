@@ -136,7 +136,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.Signer, keys: keys, journal: o.Journal, now: o.Now})
 		},
 		func() error {
-			return setupHost(ctx, mgr, &hostReconciler{Client: c, events: rec, keys: keys, url: o.URL, now: o.Now})
+			return setupHost(ctx, mgr, &hostReconciler{Client: c, fresh: direct, events: rec, keys: keys, url: o.URL, now: o.Now})
 		},
 		func() error {
 			return ctrl.NewControllerManagedBy(mgr).For(&certificatesv1.CertificateSigningRequest{}).Named("enrolment").

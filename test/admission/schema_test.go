@@ -114,8 +114,8 @@ var refusals = []struct{ name, text, old, new, want string }{
 	{"environment: negative duration", anEnvironment, "2m", "-2m", "from 1s to 24h"},
 	{"environment: duration too long", anEnvironment, "2m", "25h", "from 1s to 24h"},
 	{"environment: interval of nothing", anEnvironment, "interval: 1s", "interval: 0s", "from 100ms to 1h"},
-	{"environment: two checks in one", anEnvironment, "{http:", `{tcp: {address: "127.0.0.1:1"}, http:`, "exactly one of http and tcp"},
-	{"environment: no check in one", anEnvironment, `http: {url: "http://127.0.0.1/health"}, `, "", "exactly one of http and tcp"},
+	{"environment: two checks in one", anEnvironment, "{http:", `{tcp: {address: "127.0.0.1:1"}, http:`, "exactly one of http, tcp and exec"},
+	{"environment: no check in one", anEnvironment, `http: {url: "http://127.0.0.1/health"}, `, "", "exactly one of http, tcp and exec"},
 	{"environment: check of a file", anEnvironment, "http://127.0.0.1", "file:///etc", "url"},
 	{"environment: two compose files", anEnvironment, "spec:", `spec:
   compose: {inline: "services: {}", configMapKeyRef: {name: a, key: b}}`, "not both"},

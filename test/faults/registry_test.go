@@ -94,7 +94,7 @@ func (h *hub) push(repository string, size int, change func(*v1.ConfigFile)) str
 		fill(content)
 		layers = append(layers, archive(h, "ballast", 0o644, content))
 	}
-	image := v1.Image(empty.Image)
+	image := empty.Image
 	for _, content := range layers {
 		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
 		if err != nil {
@@ -244,7 +244,7 @@ func (h *hub) pushPlain(repository string, size, layers int, env ...string) stri
 		fill(content)
 		contents = append(contents, archive(h, fmt.Sprint("ballast", i), 0o644, content))
 	}
-	image := v1.Image(empty.Image)
+	image := empty.Image
 	for _, content := range contents {
 		var err error
 		if image, err = mutate.AppendLayers(image, static.NewLayer(content, layerType)); err != nil {

@@ -20,7 +20,11 @@ const address = ":8080"
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "health" {
 		answer, err := http.Get("http://127.0.0.1" + address + "/health")
-		if err != nil || answer.StatusCode != http.StatusOK {
+		if err != nil {
+			os.Exit(1)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
 			os.Exit(1)
 		}
 		return

@@ -29,7 +29,7 @@ func (r Record) disturbed(id string, from, to int) bool {
 	})
 }
 
-// Unauthorised: no container is created or started, and no image pulled, that no order named before, for that service.
+// Unauthorised checks: no container is created or started, and no image pulled, that no order named before, for that service.
 func Unauthorised(r Record) (violations []string) {
 	for i, e := range r.Entries {
 		container := e.Kind == Container && (e.Action == Create || e.Action == Start)
@@ -59,7 +59,7 @@ func (o *Order) names(service, image string) bool {
 // slot is what an order makes containers of. Where every release has an image of its own it is one order's.
 type slot struct{ service, image string }
 
-// Doubled: at most one effective up per authorisation. Of each service and image there are never more containers than
+// Doubled checks: at most one effective up per authorisation. Of each service and image there are never more containers than
 // replicas; and one is created again only when an earlier one is gone for a reason: it, the agent or the engine was killed
 // since it was created, it ended by itself (healing), or another order concerning the service was given (replacing, going
 // back).
@@ -119,7 +119,7 @@ func (r Record) limit(i int, s slot) int {
 	return most * min(orders, 2)
 }
 
-// Touched: no container is created before every image of its order is on disk, and nothing that runs is told to end without
+// Touched checks: no container is created before every image of its order is on disk, and nothing that runs is told to end without
 // an order that has all of its images on disk and wants something else, or something that was done to it.
 func Touched(r Record) (violations []string) {
 	onDisk := map[string]bool{}
@@ -163,7 +163,7 @@ func Touched(r Record) (violations []string) {
 	return violations
 }
 
-// NotServed: where the newest order promises to start first, no healthy container of a service is told to end unless as many
+// NotServed checks: where the newest order promises to start first, no healthy container of a service is told to end unless as many
 // others as are wanted are healthy, be they of the new order, or on the way back of an earlier one. Killing the agent is no
 // excuse.
 func NotServed(r Record) (violations []string) {
@@ -233,8 +233,8 @@ var follows = map[string][]string{
 	v1alpha1.RolloutHeld:      {v1alpha1.RolloutSuperseded},
 }
 
-// WentBack: the sequence never goes down once a Rollout was reported healthy or removed, and neither do the phases of a Rollout, unless
-// the agent or engine was killed in between; what ended has ended.
+// WentBack checks: the sequence never goes down once a Rollout was reported healthy or removed, and neither do the phases of
+// a Rollout, unless the agent or engine was killed in between; what ended has ended.
 func WentBack(r Record) (violations []string) {
 	reached := int64(0)
 	type seen struct {
@@ -282,7 +282,7 @@ func badStep(r Record, e Entry, before string, from, to int) []string {
 	return []string{fmt.Sprintf("%s went from %s to %s", e.Rollout, before, e.Phase)}
 }
 
-// Lost: every order was reported on and ended in one of its phases, at most one is healthy, and what runs at the end is what
+// Lost checks: every order was reported on and ended in one of its phases, at most one is healthy, and what runs at the end is what
 // the healthy one names, no more and no less; after a removal, nothing.
 func Lost(r Record) (violations []string) {
 	last, withdrawn := map[string]Entry{}, map[string]bool{}

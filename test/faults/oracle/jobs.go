@@ -9,7 +9,7 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
-// Jobs: a job runs once in each order that becomes healthy, never twice in any, whatever is killed, and nothing else of the
+// Jobs checks: a job runs once in each order that becomes healthy, never twice in any, whatever is killed, and nothing else of the
 // order is created before it has ended well.
 func Jobs(r Record) (violations []string) {
 	healthy := map[string]bool{}
