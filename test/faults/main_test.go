@@ -48,7 +48,7 @@ func setting(name string, otherwise uint64) uint64 {
 
 func TestMain(m *testing.M) {
 	// The tests mostly wait, for containers and for what times out; but containers take the processor too.
-	if err := flag.Set("test.parallel", "4"); err != nil {
+	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
 	cptest.Main(m, cptest.Install(config.FS))
