@@ -38,7 +38,9 @@ func TestRestoredFromOlderBackup(t *testing.T) {
 	}
 	f.expect("a:1") // nothing is sent by itself
 	f.condition(f.environment(), v1alpha1.ConditionHeld, metav1.ConditionTrue, "kubectl sirrat resume dev")
-	f.edit(func(e *v1alpha1.Environment) { e.Annotations = map[string]string{v1alpha1.AnnotationResume: e.Status.Hold.ID} })
+	f.edit(func(e *v1alpha1.Environment) {
+		e.Annotations = map[string]string{v1alpha1.AnnotationResume: e.Status.Hold.ID}
+	})
 	f.push("dev-bbbbbbb")
 	f.release(commitB)
 	f.expect("a:1,8")
