@@ -49,6 +49,13 @@ type server struct {
 
 func newServer(t testing.TB) *server {
 	t.Helper()
+	s := unjoinedServer(t)
+	s.join()
+	return s
+}
+
+func unjoinedServer(t testing.TB) *server {
+	t.Helper()
 	raw := enginetest.Engine(t)
 	engine, err := compose.Connect("")
 	if err != nil {
@@ -57,7 +64,6 @@ func newServer(t testing.TB) *server {
 	t.Cleanup(func() { engine.Close() })
 	s := &server{raw: raw, engine: engine, registry: enginetest.NewRegistry(t, raw), project: enginetest.Project(t, raw), port: enginetest.FreePort(t)}
 	s.host = newHost(t)
-	s.join()
 	return s
 }
 
@@ -109,6 +115,7 @@ func (s *server) container(service string) health.Container {
 }
 
 func TestDeployHealAndGoBack(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	one := s.registry.Image(t, "app", "VERSION=1")
@@ -212,6 +219,7 @@ func checkRolledBack(t *testing.T, status v1alpha1.RolloutStatus) {
 
 // What is not authorised, or not admissible, is refused before anything is touched, and says why.
 func TestRefuses(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	image := s.registry.Image(t, "app", "VERSION=1")
@@ -268,6 +276,7 @@ func TestRefuses(t *testing.T) {
 
 // A registry that has no such image: nothing is touched.
 func TestPullFails(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	image := s.registry.Image(t, "app", "VERSION=1")
@@ -290,6 +299,7 @@ func TestPullFails(t *testing.T) {
 
 // Nothing to go back to, or no wish to: it fails and stays as it is.
 func TestFailsWithoutWayBack(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	crash := s.registry.Image(t, "app", "VERSION=1", "EXIT=3")
@@ -313,6 +323,7 @@ func TestFailsWithoutWayBack(t *testing.T) {
 
 // A newer Rollout does not wait for the end of an older one that is on its way nowhere.
 func TestNewerInterrupts(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	o := s.webOrder(1, s.registry.Image(t, "app", "VERSION=1", "READY_AFTER=1h"))
@@ -338,6 +349,7 @@ func TestNewerInterrupts(t *testing.T) {
 
 // Projects do not disturb each other: one fails, the other one is healthy.
 func TestSeveralProjects(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	other := enginetest.Project(t, s.raw)
@@ -389,6 +401,7 @@ services:
 
 // A healthcheck that fails later makes it unhealthy, and ends the streak of health.
 func TestSicknessAfterwards(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	name := s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1")))
@@ -410,6 +423,7 @@ func TestSicknessAfterwards(t *testing.T) {
 
 // A Secret that comes late is waited for.
 func TestWaitsForSecret(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	o := s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))
@@ -429,6 +443,7 @@ func TestWaitsForSecret(t *testing.T) {
 }
 
 func TestHeartbeat(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	leases := s.env.Client.CoordinationV1().Leases(v1alpha1.HostNamespace(s.name))
@@ -457,12 +472,13 @@ func TestHeartbeat(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	stop := s.run()
 	s.await(s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))), v1alpha1.RolloutHealthy)
 	s.await(s.send(s.webOrder(2, s.registry.Image(t, "app", "VERSION=2", "SICK=1"))), v1alpha1.RolloutRolledBack)
 	stop()
-	status, err := agent.ReadStatus(s.dir)
+	status, err := agent.ReadStatus(s.dir, s.policyFile())
 	if err != nil {
 		t.Fatal(err)
 	}

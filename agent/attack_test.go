@@ -103,6 +103,7 @@ func (h *host) ahead(want string) {
 
 // Every attack on an order is refused with its own reason, and touches no container.
 func TestAttacksOnOrders(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	first, second, stolen, client := signerOf(t, s.host.key), newSigner(t), newSigner(t), newSigner(t)
 	policy := filepath.Join(s.dir, "policy.yaml")

@@ -56,7 +56,7 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		w.reject(rollout, rejection{reason: v1alpha1.ReasonComposeInvalid, message: fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
 		return now
 	}
-	secrets, err := w.secrets(ctx, d.Spec)
+	secrets, err := w.secrets(ctx, d.UID, d.Spec)
 	if err != nil {
 		w.say(d.UID, "waits for what it needs: "+err.Error())
 		return now.Add(secretRetry)
@@ -65,6 +65,10 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 	if err := w.acceptedSecrets(ctx, d.Spec, secrets); err != nil {
 		w.reject(rollout, unauthorised(err))
 		return now
+	}
+	if d.Local, err = w.localImages(ctx, d); err != nil {
+		w.say(d.UID, "held up: "+err.Error())
+		return now.Add(retryAfter)
 	}
 	target, err := w.agent.files.admit(ctx, &d)
 	if err != nil {
@@ -98,6 +102,9 @@ func (w *worker) resume(ctx context.Context) time.Time {
 	w.log.Info("rollout goes on", "rollout", attempt.Name, "phase", attempt.Phase)
 	if err := w.verify(ctx, attempt.Spec, true); err != nil {
 		return w.finish(ctx, &failed{v1alpha1.ReasonAuthorizationInvalid, err, untouched(attempt.Phase)})
+	}
+	if err := w.relocate(ctx); err != nil {
+		return w.finish(ctx, err)
 	}
 	read := w.agent.files.resolve
 	if untouched(attempt.Phase) { // what the owner says now counts
@@ -280,6 +287,11 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		cancel()
 	})()
 	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+	if w.vanished(ctx, target, err) {
+		if err = w.pull(ctx, target); err == nil {
+			err = w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+		}
+	}
 	var f *failed
 	if err == nil || ctx.Err() != nil || errors.Is(err, compose.ErrUnreachable) || errors.Is(err, errInterrupted) || errors.As(err, &f) {
 		return err
@@ -289,6 +301,20 @@ func (w *worker) up(ctx context.Context, target *resolved, services []string) er
 		w.live.verdict = &verdict
 	}
 	return &failed{v1alpha1.ReasonStartFailed, err, false}
+}
+
+// vanished says that containers could not be made because an image went away after it was pulled: somebody removed it, or the
+// engine was still deleting it. It is fetched once more then; but not on the way back, which fetches nothing.
+func (w *worker) vanished(ctx context.Context, target *resolved, err error) bool {
+	if err == nil || ctx.Err() != nil || w.disk.Attempt.Failure != nil || errors.Is(err, errInterrupted) || errors.Is(err, compose.ErrUnreachable) {
+		return false
+	}
+	missing, lookErr := w.missing(ctx, target)
+	if lookErr != nil || len(missing) == 0 {
+		return false
+	}
+	w.log.Info("images have vanished since they were pulled; pulling them again", "images", missing, "error", redact(err.Error(), w.disk.Attempt.Secrets))
+	return true
 }
 
 func timeoutOf(spec v1alpha1.RolloutSpec) time.Duration {
@@ -312,6 +338,7 @@ func (w *worker) commit(target *resolved) error {
 		return err
 	}
 	w.want, w.healing = target, plan.Healing{}
+	w.falls, w.fallen = nil, false
 	w.live = live{uid: d.UID, verdict: &verdict}
 	w.log.Info("rollout is healthy", "rollout", d.Name, "release", d.Spec.Release.Name, "sequence", d.Spec.Sequence)
 	return nil

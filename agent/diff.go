@@ -88,8 +88,9 @@ func ParseKey(text string) (state.Key, error) {
 	return state.Key{Project: project, Environment: environment}, nil
 }
 
-// ReadDiff compares what the state in a data folder says must run with what the engine says runs. The agent need not run.
-func ReadDiff(ctx context.Context, dataDir, dockerHost string, only *state.Key) ([]Difference, error) {
+// ReadDiff compares what the state in a data folder says must run with what the engine says runs. policy is
+// the file of the host's owner, which says what files may be read; empty means hostpolicy.DefaultFile. The agent need not run.
+func ReadDiff(ctx context.Context, dataDir, dockerHost, policy string, only *state.Key) ([]Difference, error) {
 	store, keys, err := chosen(dataDir, only)
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func ReadDiff(ctx context.Context, dataDir, dockerHost string, only *state.Key) 
 	defer engine.Close()
 	all := []Difference{}
 	for _, key := range keys {
-		found, err := diffOf(ctx, engine, store, newHostFiles(dataDir, "", engine.Host()), key)
+		found, err := diffOf(ctx, engine, store, newHostFiles(dataDir, policy, engine.Host()), key)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}

@@ -62,6 +62,7 @@ func (s *server) byHand(values map[string]string, repositories ...string) {
 
 // A stack that was started by hand is taken over as it runs, is kept running, and only what a release changes is replaced.
 func TestAdoption(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	web, cache := s.registry.Image(t, "web", "VERSION=1"), s.registry.Image(t, "cache")
 	values := map[string]string{"PORT": fmt.Sprint(s.port), "REGISTRY": s.registry.Host}
@@ -103,6 +104,7 @@ func TestAdoption(t *testing.T) {
 
 // Somebody's containers under the project's name, and somebody's changes: healed or reported as the environment says.
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	for _, policy := range []string{"", v1alpha1.DriftHeal, v1alpha1.DriftReport} {
 		t.Run("policy "+policy, func(t *testing.T) {
 			s := newServer(t)
@@ -171,6 +173,7 @@ func (s *server) create(name, service, hash, image string, labels ...string) str
 
 // A service that left the file goes with the next release; its volume stays. A network that somebody removed comes back.
 func TestOrphansAndNetworks(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	image := s.registry.Image(t, "app", "VERSION=1")
@@ -211,6 +214,7 @@ func TestOrphansAndNetworks(t *testing.T) {
 
 // What stands in the way is named, with the way out.
 func TestConflicts(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	image := s.registry.Image(t, "app", "VERSION=1")

@@ -159,7 +159,14 @@ func (w *worker) runJob(ctx context.Context, target *resolved, name string) erro
 		if err := w.agent.files.check(target); err != nil {
 			return &failed{v1alpha1.ReasonJobFailed, fmt.Errorf("job %s: %w", name, err), false}
 		}
-		if err := engine.CreateJob(ctx, target.jobs.project, target.labels, job); err != nil {
+		err := engine.CreateJob(ctx, target.jobs.project, target.labels, job)
+		if w.vanished(ctx, target, err) {
+			if err := w.pull(ctx, target); err != nil {
+				return err
+			}
+			err = engine.CreateJob(ctx, target.jobs.project, target.labels, job)
+		}
+		if err != nil {
 			return w.jobFault(ctx, name, err)
 		}
 		if c, _, exists, err = engine.FindJob(ctx, target.project.Name, job); err != nil {

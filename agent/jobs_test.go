@@ -4,6 +4,7 @@ package agent_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -95,6 +96,7 @@ func (s *server) jobs() []string {
 // Jobs run once for each release, in the order of what they depend on, before anything is replaced; one that fails leads
 // back, with its last words; what they need and runs already is left alone.
 func TestJobs(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	db, one := s.registry.Image(t, "db"), s.registry.Image(t, "app", "VERSION=1")
@@ -115,6 +117,9 @@ func TestJobs(t *testing.T) {
 
 	failing := s.send(s.migratingOrder(2, s.registry.Image(t, "app", "VERSION=2"), db, "CODE=3"))
 	status = s.await(failing, v1alpha1.RolloutRolledBack)
+	if names := s.jobs(); !slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, "-migrate-r2") }) {
+		t.Errorf("the container of the failed job is gone, nobody can look at it: %q", names)
+	}
 	if !strings.Contains(status.Message, "job migrate exited 3") || !strings.Contains(strings.Join(status.LastLogs, "\n"), "migrate: job migrate of version 2 runs") ||
 		!strings.Contains(strings.Join(status.LastLogs, "\n"), "migrate: the secret is [redacted]") {
 		t.Errorf("%q %q", status.Message, status.LastLogs)
@@ -145,6 +150,7 @@ func TestJobs(t *testing.T) {
 
 // An agent that is killed while a job runs follows it to its end, and never starts it again.
 func TestJobSurvivesTheAgent(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	agent := s.spawn()
 	image := s.registry.Image(t, "app", "VERSION=1")
@@ -171,6 +177,7 @@ func TestJobSurvivesTheAgent(t *testing.T) {
 // An irreversible release that fails once its jobs have begun is held: nothing goes back, not after a restart either, and not
 // for the next release that fails. A release that becomes healthy ends it.
 func TestIrreversible(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	stop := s.run()
 	db := s.registry.Image(t, "db")

@@ -23,6 +23,7 @@ import (
 )
 
 func TestJoin(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.join()
 	identity, err := enrol.LoadIdentity(h.dir)
@@ -102,6 +103,7 @@ func checkRenewal(t *testing.T, h *host, identity *enrol.Identity) {
 }
 
 func TestJoinRefuses(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	quiet := func(string, ...any) {}
 	for name, c := range map[string]struct {
@@ -142,6 +144,7 @@ func TestJoinRefuses(t *testing.T) {
 }
 
 func TestJoinDenied(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	h.answer(false)
 	enginetest.Wait(t, "the denial", func() error {
@@ -160,6 +163,7 @@ func TestJoinDenied(t *testing.T) {
 }
 
 func TestRenewAt(t *testing.T) {
+	t.Parallel()
 	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	until := from.Add(40 * 24 * time.Hour)
 	seen := map[time.Time]bool{}

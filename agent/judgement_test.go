@@ -21,6 +21,7 @@ import (
 
 // A command must end well in every replica.
 func TestExecCheck(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	image := s.registry.Image(t, "app")
@@ -50,6 +51,7 @@ func TestExecCheck(t *testing.T) {
 // A service that was not well before a release and is not touched by it does not fail it, but is told of; neither does it
 // fail the way back.
 func TestSickBefore(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	port := enginetest.FreePort(t)
@@ -101,6 +103,7 @@ func TestSickBefore(t *testing.T) {
 
 // Going back that fails too ends there: the rollout stays failed, and says what serves once healing has brought it back.
 func TestGoingBackFails(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	good := s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))
@@ -135,6 +138,7 @@ func TestGoingBackFails(t *testing.T) {
 
 // While the disk takes no state, nothing goes on as if it had been written, and the report says what holds it up.
 func TestStateCannotBeWritten(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	folder := filepath.Join(s.dir, "state")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -190,6 +194,7 @@ func listen(t *testing.T, port int) net.Listener {
 // What failed is not tried again because its order was made anew, by a control plane that came back from a backup; a new
 // sequence tries it again.
 func TestFailedIsRemembered(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	stop := s.run()
 	s.await(s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))), v1alpha1.RolloutHealthy)

@@ -102,7 +102,7 @@ func (f *follower) run(ctx context.Context) error {
 	if !f.q.Follow {
 		return first
 	}
-	f.engine.Events(ctx, v1alpha1.LabelProject, func(event compose.Event) {
+	f.engine.Events(ctx, v1alpha1.LabelProject, 0, func(event compose.Event) {
 		if event.Project != f.project && event.Project != "" {
 			return
 		}

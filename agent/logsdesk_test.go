@@ -57,6 +57,7 @@ func (h *host) answered(rollout, id string) *v1alpha1.RolloutLogs {
 
 // Log lines are shown to those who ask on the Rollout, without secrets, and only where the host's owner allows it.
 func TestLogsThroughControlPlane(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	o := s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))

@@ -67,7 +67,7 @@ func yes(b bool) float64 {
 
 // Metrics are what is known of an agent in the Prometheus text format.
 func (a *Agent) metrics(now time.Time) ([]byte, error) {
-	status, err := ReadStatus(a.options.DataDir)
+	status, err := ReadStatus(a.options.DataDir, a.options.Policy)
 	if err != nil {
 		return nil, err
 	}

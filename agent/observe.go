@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"gitlab.com/dynors/sirrat/agent/compose"
@@ -62,11 +63,20 @@ func excused(d *state.Deployment) map[string]health.Status {
 func (w *worker) noteHealth(verdict health.Verdict, now time.Time) {
 	current := w.disk.Current
 	since := current.HealthySince
+	settled := w.noteFall(verdict.Status, now)
 	switch {
 	case verdict.Status != health.Healthy:
 		since = time.Time{}
+	case now.Before(settled):
+		since = time.Time{}
+		w.trouble = earliest(w.trouble, settled)
 	case since.IsZero(), verdict.LastStart.After(since):
 		since = now // something was started in the meantime, perhaps unseen
+	}
+	if now.Before(settled) && verdict.Status <= health.Unhealthy { // in words that do not change with every change
+		w.live.message = fmt.Sprintf("its health comes and goes (%s): it counts as healthy once it has been well for %s",
+			strings.Join(w.unsteady, ", "), plan.FlapCalm)
+		w.live.verdict = nil
 	}
 	if verdict.Status != health.Down {
 		w.healing.DownSince = time.Time{}
@@ -89,6 +99,22 @@ func (w *worker) noteHealth(verdict health.Verdict, now time.Time) {
 	if w.save() != nil {
 		w.trouble = now.Add(retryAfter) // a streak that is not on disk is not reported
 	}
+}
+
+// noteFall notes that what was well is not any more, and returns until when it is not called healthy because of how often that
+// happened of late. Healing what is down has waits of its own.
+func (w *worker) noteFall(status health.Status, now time.Time) (settled time.Time) {
+	switch status {
+	case health.Healthy:
+		w.fallen = false
+	case health.Unhealthy:
+		if !w.fallen {
+			w.falls = w.falls.Add(now)
+			w.unsteady = w.live.verdict.Worst()
+		}
+		w.fallen = true
+	}
+	return w.falls.Settled()
 }
 
 // concludeGoingBack notes that a last good set whose way back had failed was healed later. The rollout stays Failed: going

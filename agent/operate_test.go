@@ -39,7 +39,7 @@ func (s *server) up(text string) {
 
 func (s *server) diff() string {
 	s.Helper()
-	list, err := agent.ReadDiff(s.Context(), s.dir, "", s.place())
+	list, err := agent.ReadDiff(s.Context(), s.dir, "", s.policyFile(), s.place())
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -52,6 +52,7 @@ func (s *server) diff() string {
 }
 
 func TestDiff(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	stop := s.run()
 	image := s.registry.Image(t, "app", "VERSION=1")
@@ -83,6 +84,7 @@ func TestDiff(t *testing.T) {
 }
 
 func TestHistory(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	stop := s.run()
 	s.await(s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))), v1alpha1.RolloutHealthy)
@@ -114,6 +116,7 @@ func TestHistory(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	o := s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))
@@ -193,6 +196,7 @@ func (c *collected) String() string {
 
 // A running agent tells of the moment; one that does not run leaves it to the disk.
 func TestLiveStatusAndMetrics(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	port := enginetest.FreePort(t)
 	options := s.options()
@@ -203,7 +207,7 @@ func TestLiveStatusAndMetrics(t *testing.T) {
 	o.compose = strings.Replace(web, "start_period: 500ms", "start_period: 1h", 1)
 	s.await(s.send(o), v1alpha1.RolloutChecking)
 	enginetest.Wait(t, "live status", func() error {
-		status, err := agent.ReadLiveStatus(t.Context(), s.dir)
+		status, err := agent.ReadLiveStatus(t.Context(), s.dir, s.policyFile())
 		if err != nil {
 			return err
 		}
@@ -235,7 +239,7 @@ func TestLiveStatusAndMetrics(t *testing.T) {
 		return nil
 	})
 	stop()
-	status, err := agent.ReadLiveStatus(t.Context(), s.dir)
+	status, err := agent.ReadLiveStatus(t.Context(), s.dir, s.policyFile())
 	if err != nil || status.Live != nil || len(status.Environments) != 1 {
 		t.Errorf("after the end: %+v, %v", status, err)
 	}

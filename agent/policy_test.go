@@ -178,6 +178,7 @@ configs: {c: {file: DIR/app.conf}}
 // The owner's word counts as it is: what it refuses begins once it allows it, and while it cannot be read or its window is
 // closed nothing begins, but what runs is kept running.
 func TestPolicyOfTheHost(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	data := t.TempDir()
 	s.run()

@@ -41,6 +41,7 @@ func (s *server) refused(status v1alpha1.RolloutStatus, reason string, words ...
 
 // What the server cannot carry is found out before anything is fetched, and what serves keeps serving.
 func TestPreflight(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	first := s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1")))

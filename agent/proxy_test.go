@@ -81,6 +81,7 @@ func (p *onlyWay) serve(w http.ResponseWriter, r *http.Request) {
 
 // Everything of enrolment and of the agent goes through the proxy: nothing else could get there.
 func TestThroughProxy(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	address, err := url.Parse(h.env.ControlPlane.LocalURL())
 	if err != nil {
@@ -126,6 +127,7 @@ func TestThroughProxy(t *testing.T) {
 
 // A proxy that does not answer, or does not want us, is named without its password; nobody goes around it.
 func TestProxyRefuses(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	address, err := url.Parse(h.env.ControlPlane.LocalURL())
 	if err != nil {

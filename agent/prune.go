@@ -54,16 +54,15 @@ func (w *worker) removeUnused(ctx context.Context) (removed int, err error) {
 	if len(candidates) == 0 {
 		return 0, nil
 	}
-	needed, err := w.agent.neededByOthers(w.key)
-	if err != nil {
-		return 0, err
-	}
 	var problems []error
 	for _, image := range candidates {
-		if slices.Contains(needed, image) {
-			continue // whoever needs it removes it, if it is the one that fetched it
+		if ctx.Err() != nil {
+			problems = append(problems, ctx.Err())
+			break
 		}
-		switch err := w.agent.engine.RemoveImage(ctx, image); {
+		switch err := w.removeImage(ctx, image); {
+		case errors.Is(err, errNeeded):
+			continue // whoever needs it removes it, if it is the one that fetched it
 		case errors.Is(err, compose.ErrInUse):
 			w.log.V(1).Info("an old image stays, because it is in use", "image", image, "why", err.Error())
 			continue
@@ -79,6 +78,31 @@ func (w *worker) removeUnused(ctx context.Context) (removed int, err error) {
 		problems = append(problems, w.save())
 	}
 	return removed, errors.Join(problems...)
+}
+
+// errNeeded says that another environment needs an image.
+var errNeeded = errors.New("another environment needs the image")
+
+// removeImage removes an image unless another environment needs it. A rollout that looks for the image meanwhile waits, so
+// that it finds the image gone, or noted as needed. A removal that has begun is waited for even when the agent ends: the engine
+// goes on with it, and would take away what the next agent fetches.
+func (w *worker) removeImage(ctx context.Context, image string) error {
+	w.agent.images.Lock()
+	defer w.agent.images.Unlock()
+	needed, err := w.agent.neededByOthers(w.key)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(needed, image) {
+		return errNeeded
+	}
+	calm, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		sleep(calm, stopGrace)
+		cancel()
+	})()
+	return w.agent.engine.RemoveImage(calm, image)
 }
 
 // unused are the images that this agent fetched for the environment and that no set needs: not what is under way, not the
@@ -114,7 +138,7 @@ func imagesOf(e *state.Environment) []string {
 func setOf(d state.Deployment) []string {
 	var images []string
 	for _, i := range d.Spec.Images {
-		images = append(images, i.Image)
+		images = append(images, d.LocalImage(i.Image))
 	}
 	return images
 }

@@ -17,6 +17,7 @@ import (
 // After a commit, images that nobody goes back to are removed: those alone that the agent fetched itself and that no other
 // environment needs. Going back never pulls.
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	images := map[int]string{}

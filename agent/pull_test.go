@@ -19,6 +19,7 @@ import (
 
 // A registry that does not give an image: each way has a reason of its own, and nothing is touched.
 func TestPullReasons(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.pullStall = 3 * time.Second
 	s.run()
@@ -76,6 +77,7 @@ func TestPullReasons(t *testing.T) {
 
 // A registry that asks for patience is given it, and one that wants other credentials gets those that were put there since.
 func TestPullRecovers(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	const wait = 3 * time.Second

@@ -47,6 +47,9 @@ func (w *worker) publish() {
 // statusOf derives a Rollout's status from the state on disk and what is known of the moment, so that an agent that was
 // killed at any point reports the same as one that was not. known is false while there is nothing to say.
 func (w *worker) statusOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStatus, known bool) {
+	if w.forgotten(rollout) {
+		return *rollout.Status.DeepCopy(), true
+	}
 	s, known := w.phaseOf(rollout)
 	suspended, _ := w.suspension(time.Now())
 	if suspended != "" && !known {
@@ -58,6 +61,21 @@ func (w *worker) statusOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutSta
 	}
 	setSuspended(&s, suspended)
 	return s, known
+}
+
+// forgotten says that a Rollout failed so long ago that only the control plane remembers how: what it has stays as it is.
+func (w *worker) forgotten(rollout *v1alpha1.Rollout) bool {
+	switch rollout.Status.Phase {
+	case v1alpha1.RolloutFailed, v1alpha1.RolloutRolledBack, v1alpha1.RolloutHeld:
+	default:
+		return false
+	}
+	d := w.disk
+	if w.damaged != nil || w.failureOf(rollout) != nil {
+		return false
+	}
+	older := rollout.Spec.ProjectUID == d.ProjectUID && rollout.Spec.Sequence < d.Highest && w.behind(rollout.Spec) == ""
+	return older || slices.Contains(d.Retired, rollout.Spec.ProjectUID)
 }
 
 // phaseOf is the status but for a suspension.

@@ -25,6 +25,7 @@ import (
 
 // After a restart nothing is done again: neither what runs, nor what failed. Nothing is written either.
 func TestRestartDoesNothingAgain(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	stop := s.run()
 	first := s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1")))
@@ -75,6 +76,7 @@ func TestRestartDoesNothingAgain(t *testing.T) {
 
 // Killed at any moment of a rollout and started again, the agent arrives where it would have arrived.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	good, bad := s.registry.Image(t, "app", "VERSION=good"), s.registry.Image(t, "app", "VERSION=bad", "SICK=1")
 	next := s.registry.Image(t, "app", "VERSION=next")
@@ -118,6 +120,7 @@ func TestKilled(t *testing.T) {
 
 // Without the control plane, also right after a start, what ran is healed from what is on disk.
 func TestHealsWithoutControlPlane(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	stop := s.run()
 	s.await(s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))), v1alpha1.RolloutHealthy)
@@ -144,6 +147,7 @@ func TestHealsWithoutControlPlane(t *testing.T) {
 
 // A Rollout that disappears is no order to remove what runs.
 func TestAbsenceIsNoOrder(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	name := s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1")))
@@ -164,6 +168,7 @@ func TestAbsenceIsNoOrder(t *testing.T) {
 
 // A state file that cannot be trusted stops deployments, not containers, and says so.
 func TestDamagedState(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	stop := s.run()
 	first := s.send(s.webOrder(1, s.registry.Image(t, "app", "VERSION=1")))

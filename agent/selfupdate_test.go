@@ -161,6 +161,7 @@ func (p *publisher) comes(version, state, message, running string) {
 // An agent becomes a new version that works, and stays what it is with one that does not, whatever is wrong with it. What
 // it has deployed is not touched.
 func TestSelfUpdate(t *testing.T) {
+	t.Parallel()
 	p := newPublisher(t)
 	programs := t.TempDir()
 	first, second := build(t, programs, "cmd/sirrat-agent", "v1.0.0"), build(t, programs, "cmd/sirrat-agent", "v1.1.0")

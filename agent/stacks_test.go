@@ -3,6 +3,7 @@
 package agent_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +27,8 @@ type stack struct {
 	name     string
 	order    order
 	services []string
+	// named are the networks that have names of their own.
+	named []string
 	// told are the directives.
 	told          map[string][]string
 	before, after map[string][]health.Container
@@ -39,6 +42,7 @@ const together = 6
 // Compose files as projects write them: the first release becomes healthy, the second one changes one service and touches no
 // other, and in the end everything goes away.
 func TestRealWorldStacks(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("testdata/stacks/*.yaml")
 	if err != nil || len(files) < 20 {
 		t.Fatalf("%d stacks, %v", len(files), err)
@@ -47,9 +51,14 @@ func TestRealWorldStacks(t *testing.T) {
 	// Every service runs an image that does not do what its name says, but answers as its compose file expects.
 	one, two := s.registry.Image(t, "app", "VERSION=1"), s.registry.Image(t, "app", "VERSION=2")
 	var stacks []*stack
+	policy := ""
 	for i, file := range files { // their projects are made before the agent runs, so that they are removed after it has ended
 		stacks = append(stacks, s.readStack(file, i, one))
+		for _, network := range stacks[i].named {
+			policy += "- " + network + "\n"
+		}
 	}
+	put(t, s.policyFile(), "externalNetworks:\n"+policy) // a network with a name of its own is for the server's owner to allow
 	stop := s.run()
 	passed := 0
 	for chunk := range slices.Chunk(stacks, together) {
@@ -104,6 +113,11 @@ func (s *server) readStack(file string, i int, image string) *stack {
 	for name := range model.Services {
 		st.services, st.order.images[name] = append(st.services, name), image
 	}
+	for _, network := range model.Networks {
+		if !strings.HasPrefix(network.Name, st.order.project+"_") {
+			st.named = append(st.named, network.Name)
+		}
+	}
 	slices.Sort(st.services)
 	return st
 }
@@ -122,7 +136,7 @@ func (s *server) deployAll(stacks []*stack) {
 			case v1alpha1.RolloutHealthy:
 				return nil
 			case v1alpha1.RolloutFailed, v1alpha1.RolloutRejected, v1alpha1.RolloutRolledBack, v1alpha1.RolloutHeld:
-				st.err = fmt.Errorf("release %d is %s: %s %q", st.order.sequence, st.status.Phase, st.status.Message, st.status.LastLogs)
+				st.err = cmp.Or(st.err, fmt.Errorf("release %d is %s: %s %q", st.order.sequence, st.status.Phase, st.status.Message, st.status.LastLogs))
 				return nil
 			}
 			return fmt.Errorf("%s: %s", st.status.Phase, st.status.Message)

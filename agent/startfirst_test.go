@@ -82,6 +82,7 @@ func same(a, b health.Container) bool { return a.ID == b.ID && a.StartedAt.Equal
 // New replicas come up beside the old ones, which end only when these are healthy; whatever did not change is not touched;
 // a release whose replicas do not become healthy goes without having disturbed anything.
 func TestStartFirst(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	base, one := s.registry.Image(t, "base"), s.registry.Image(t, "app", "VERSION=1")
@@ -140,6 +141,7 @@ func TestStartFirst(t *testing.T) {
 
 // An agent that is killed at any moment of a replacement ends with one whole generation.
 func TestStartFirstKilled(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	base := s.registry.Image(t, "base")
 	agent := s.spawn()
@@ -179,6 +181,7 @@ func TestStartFirstKilled(t *testing.T) {
 
 // A newer release that arrives while new replicas come up leaves nothing of them behind.
 func TestStartFirstInterrupted(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	base, one := s.registry.Image(t, "base"), s.registry.Image(t, "app", "VERSION=1")
@@ -202,6 +205,7 @@ func TestStartFirstInterrupted(t *testing.T) {
 
 // Some replicas at a time, in both orders, with the wait in between that the file asks for.
 func TestUpdateConfig(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.run()
 	base, one := s.registry.Image(t, "base"), s.registry.Image(t, "app", "VERSION=1")

@@ -3,17 +3,17 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"gitlab.com/dynors/sirrat/agent/enrol"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/agent/suspend"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // PhaseDamaged is shown for an environment whose state file cannot be trusted.
@@ -26,6 +26,11 @@ type Status struct {
 	Host   string `json:"host,omitempty"`
 	// CertificateUntil is the end of the certificate.
 	CertificateUntil *time.Time `json:"certificateUntil,omitempty"`
+	// Policy is the file of this server's owner, and PolicyProblem why nothing new begins because of it; empty when it can be
+	// used. PolicyDeclared says that the file is there; without it the default holds.
+	Policy         string `json:"policy"`
+	PolicyDeclared bool   `json:"policyDeclared"`
+	PolicyProblem  string `json:"policyProblem,omitempty"`
 	// Live is what the running agent says of itself; nil when none runs, and where only the disk was read.
 	Live *Vitals `json:"live,omitempty"`
 	// Environments in the order of their names.
@@ -56,9 +61,14 @@ type EnvironmentStatus struct {
 	Doing string `json:"doing,omitempty"`
 }
 
-// ReadStatus reads what the agent of a data folder knows.
-func ReadStatus(dataDir string) (*Status, error) {
-	s := &Status{Environments: []EnvironmentStatus{}}
+// ReadStatus reads what the agent of a data folder knows. policy is the file of the host's owner; empty means
+// hostpolicy.DefaultFile.
+func ReadStatus(dataDir, policy string) (*Status, error) {
+	s := &Status{Environments: []EnvironmentStatus{}, Policy: cmp.Or(policy, hostpolicy.DefaultFile)}
+	_, declared, err := hostpolicy.Read(s.Policy)
+	if s.PolicyDeclared = declared || err != nil; err != nil {
+		s.PolicyProblem = err.Error()
+	}
 	identity, err := enrol.LoadIdentity(dataDir)
 	switch {
 	case errors.Is(err, enrol.ErrNotEnrolled):
@@ -70,15 +80,7 @@ func ReadStatus(dataDir string) (*Status, error) {
 			s.CertificateUntil = &until
 		}
 	}
-	dir := filepath.Join(dataDir, stateFolder)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
-	store, err := state.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := store.Keys()
+	store, keys, err := chosen(dataDir, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +91,26 @@ func ReadStatus(dataDir string) (*Status, error) {
 		}
 		s.Environments = append(s.Environments, row)
 	}
-	return s, nil
+	return s, s.addSuspended(dataDir, keys)
+}
+
+// addSuspended adds environments that were suspended before anything of them was deployed.
+func (s *Status) addSuspended(dataDir string, known []state.Key) error {
+	held, err := suspend.List(dataDir, time.Now())
+	for _, h := range held {
+		if slices.Contains(known, state.Key{Project: h.Project, Environment: h.Environment}) {
+			continue
+		}
+		s.Environments = append(s.Environments, EnvironmentStatus{
+			Project: h.Project, Environment: h.Environment, Phase: v1alpha1.RolloutPending, Suspended: h.String(),
+		})
+	}
+	return err
 }
 
 // ReadLiveStatus is ReadStatus with what the running agent adds.
-func ReadLiveStatus(ctx context.Context, dataDir string) (*Status, error) {
-	s, err := ReadStatus(dataDir)
+func ReadLiveStatus(ctx context.Context, dataDir, policy string) (*Status, error) {
+	s, err := ReadStatus(dataDir, policy)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"gitlab.com/dynors/sirrat/agent/plan"
 	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/hostpolicy"
 )
 
 // retryAfter is the wait after something that is not the fault of a rollout: the disk, or the engine's API.
@@ -41,6 +42,8 @@ type worker struct {
 	deferred map[types.UID]deferral
 	// arrived is when each was first offered.
 	arrived map[types.UID]time.Time
+	// carried are the bundles that Rollouts came in, by uid, while they are being applied.
+	carried map[types.UID]*carried
 	// project is the name of the compose project whose events concern this worker.
 	project map[string]bool
 	// starved are the containers, by id, in which a process ran out of memory while a rollout was judged: the engine says so
@@ -57,7 +60,11 @@ type worker struct {
 	want    *resolved
 	base    health.Baseline
 	healing plan.Healing
-	trouble time.Time
+	// falls from health of what serves, of late; unsteady are the services of the last one. fallen says that it is not well.
+	falls    plan.Falls
+	unsteady []string
+	fallen   bool
+	trouble  time.Time
 	// drift says in words in what the containers differ from what was deployed and will stay so; empty when in nothing.
 	drift string
 	// removalRetry is the wait after a removal that left something behind.
@@ -90,7 +97,7 @@ func newWorker(a *Agent, key state.Key) *worker {
 		agent: a, key: key, log: a.log.WithValues("project", key.Project, "environment", key.Environment),
 		offered: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
 		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, deferred: map[types.UID]deferral{},
-		arrived: map[types.UID]time.Time{}, project: map[string]bool{}, starved: map[string]bool{},
+		arrived: map[types.UID]time.Time{}, carried: map[types.UID]*carried{}, project: map[string]bool{}, starved: map[string]bool{},
 	}
 }
 
@@ -297,7 +304,10 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 				w.log.Info("authorization keys cannot be looked at", "error", err.Error())
 			}
 			if err := w.verify(ctx, spec, false); err != nil {
-				w.reject(rollout, unauthorised(err))
+				// The owner's policy may ask for a signature, which nobody knows while it cannot be read: that waits.
+				if !errors.Is(err, hostpolicy.ErrUnusable) || !w.putOff(rollout, time.Now()) {
+					w.reject(rollout, unauthorised(err))
+				}
 				continue
 			}
 			if w.putOff(rollout, time.Now()) {

@@ -166,9 +166,8 @@ func (e *Engine) Retire(ctx context.Context, containers map[string]string) error
 	errs := make(chan error, len(containers))
 	for id, name := range containers {
 		wg.Go(func() {
-			_, err := e.client.ContainerStop(ctx, id, client.ContainerStopOptions{})
-			if err != nil && !errdefs.IsNotFound(err) {
-				errs <- e.explain("stop "+name, err)
+			if _, err := e.stop(ctx, id); err != nil {
+				errs <- fmt.Errorf("%s: %w", name, err)
 				return
 			}
 			errs <- e.remove(ctx, id, name)
@@ -186,7 +185,14 @@ func (e *Engine) Retire(ctx context.Context, containers map[string]string) error
 // Restart restarts containers, with the time to stop that their service declares.
 func (e *Engine) Restart(ctx context.Context, containers map[string]string) error {
 	for id, name := range containers {
-		if _, err := e.client.ContainerRestart(ctx, id, client.ContainerRestartOptions{}); err != nil {
+		grace, _, err := e.grace(ctx, id)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		limited, cancel := context.WithTimeout(ctx, grace+stopMargin)
+		_, err = e.client.ContainerRestart(limited, id, client.ContainerRestartOptions{})
+		cancel()
+		if err != nil {
 			return e.explain("restart "+name, err)
 		}
 	}

@@ -319,7 +319,7 @@ func TestEvents(t *testing.T) {
 	events, done := make(chan Event, 100), make(chan struct{})
 	go func() {
 		defer close(done)
-		f.engine.Events(ctx, "sirrat.dynors.com/project", func(e Event) {
+		f.engine.Events(ctx, "sirrat.dynors.com/project", 0, func(e Event) {
 			if e.Project == "" || e.Project == f.project {
 				events <- e
 			}

@@ -4,8 +4,11 @@ package compose
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -35,6 +38,13 @@ const (
 	lastRetry  = 15 * time.Second
 )
 
+// RenewAfter is how long a stream of events is followed before it is opened anew, at most: one behind a proxy may have died
+// without a word.
+const RenewAfter = 5 * time.Minute
+
+// Renewed is the action of an event without project that says no more than that the stream was opened anew.
+const Renewed = "renewed"
+
 // followed are the actions that can change a verdict. Every healthcheck run makes three more, which the engine keeps to
 // itself this way.
 var followed = []events.Action{
@@ -43,19 +53,26 @@ var followed = []events.Action{
 }
 
 // Events follows the containers that carry label until ctx ends, and calls handle for each event, one at a time. It
-// reconnects by itself and calls failed when the engine goes away. An event without project comes at every connection.
-func (e *Engine) Events(ctx context.Context, label string, handle func(Event), failed func(error)) {
+// reconnects by itself, calling failed, when the engine goes away, and without a word after at most renew, a fifth of it
+// earlier at random; 0 means RenewAfter. An event without project comes at every connection.
+func (e *Engine) Events(ctx context.Context, label string, renew time.Duration, handle func(Event), failed func(error)) {
+	renew = cmp.Or(renew, RenewAfter)
 	filters := client.Filters{}.Add("type", string(events.ContainerEventType)).Add("label", label)
 	for _, action := range followed {
 		filters.Add("event", string(action))
 	}
-	wait := firstRetry
+	wait, action := firstRetry, ""
 	for ctx.Err() == nil {
 		since := time.Now()
-		err := e.follow(ctx, filters, handle)
+		err := e.follow(ctx, filters, renew-rand.N(renew/5+1), action, handle)
 		if ctx.Err() != nil {
 			return
 		}
+		if err == nil {
+			wait, action = firstRetry, Renewed
+			continue
+		}
+		action = ""
 		failed(e.explain("follow events", err))
 		if time.Since(since) > lastRetry {
 			wait = firstRetry
@@ -68,18 +85,27 @@ func (e *Engine) Events(ctx context.Context, label string, handle func(Event), f
 	}
 }
 
-func (e *Engine) follow(ctx context.Context, filters client.Filters, handle func(Event)) error {
+// follow handles events for as long as told, and returns nil then. The first event has the action that is given.
+func (e *Engine) follow(ctx context.Context, filters client.Filters, lasts time.Duration, action string, handle func(Event)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := e.ping(ctx); err != nil {
 		return err
 	}
+	slow := time.AfterFunc(callTimeout, cancel) // Events returns when the engine has begun to answer
 	stream := e.client.Events(ctx, client.EventsListOptions{Filters: filters})
 	networks := e.client.Events(ctx, client.EventsListOptions{Filters: client.Filters{}.
 		Add("type", string(events.NetworkEventType)).Add("event", string(events.ActionDisconnect))})
-	handle(Event{}) // the stream is open: what happens from here on is not missed
+	if !slow.Stop() {
+		return fmt.Errorf("%w: no events within %s", ErrUnreachable, callTimeout)
+	}
+	handle(Event{Action: action}) // the stream is open: what happens from here on is not missed
+	over := time.NewTimer(lasts)
+	defer over.Stop()
 	for {
 		select {
+		case <-over.C:
+			return nil
 		case err := <-stream.Err:
 			return err
 		case m := <-stream.Messages:
@@ -97,7 +123,9 @@ func (e *Engine) follow(ctx context.Context, filters client.Filters, handle func
 // disconnected passes on that a container that runs was taken out of a network, which is no event of the container's own.
 // One that ends leaves its networks too; that is known already.
 func (e *Engine) disconnected(ctx context.Context, id string, handle func(Event)) {
-	inspected, err := e.client.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	limited, cancel := bounded(ctx)
+	defer cancel()
+	inspected, err := e.client.ContainerInspect(limited, id, client.ContainerInspectOptions{})
 	if err != nil || inspected.Container.Config == nil || inspected.Container.State == nil || !inspected.Container.State.Running {
 		return
 	}

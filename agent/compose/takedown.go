@@ -141,27 +141,51 @@ func (e *Engine) removeContainers(ctx context.Context, list []container.Summary)
 }
 
 func (e *Engine) stopAndRemove(ctx context.Context, id string) error {
-	inspected, err := e.client.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
-	if errdefs.IsNotFound(err) {
-		return nil
+	if exists, err := e.stop(ctx, id); err != nil || !exists {
+		return err
 	}
-	if err != nil {
-		return e.explain("inspect a container", err)
-	}
-	grace := defaultStop
-	if c := inspected.Container.Config; c != nil && c.StopTimeout != nil && *c.StopTimeout >= 0 {
-		grace = time.Duration(*c.StopTimeout) * time.Second
-	}
-	limited, cancel := context.WithTimeout(ctx, grace+stopMargin)
+	limited, cancel := bounded(ctx)
 	defer cancel()
-	if _, err := e.client.ContainerStop(limited, id, client.ContainerStopOptions{}); err != nil && !errdefs.IsNotFound(err) {
-		return e.explain("stop", err)
-	}
-	_, err = e.client.ContainerRemove(limited, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	_, err := e.client.ContainerRemove(limited, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) { // a conflict: its removal is under way
 		return e.explain("remove", err)
 	}
 	return nil
+}
+
+// grace is how long a container may take to stop.
+func (e *Engine) grace(ctx context.Context, id string) (grace time.Duration, exists bool, err error) {
+	limited, cancel := bounded(ctx)
+	defer cancel()
+	inspected, err := e.client.ContainerInspect(limited, id, client.ContainerInspectOptions{})
+	if errdefs.IsNotFound(err) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, e.explain("inspect a container", err)
+	}
+	if c := inspected.Container.Config; c != nil && c.StopTimeout != nil && *c.StopTimeout >= 0 {
+		return time.Duration(*c.StopTimeout) * time.Second, true, nil
+	}
+	return defaultStop, true, nil
+}
+
+// stop ends a container with its own signal, within its own time. One that the engine cannot stop is an error soon after.
+func (e *Engine) stop(ctx context.Context, id string) (exists bool, err error) {
+	grace, exists, err := e.grace(ctx, id)
+	if err != nil || !exists {
+		return false, err
+	}
+	limited, cancel := context.WithTimeout(ctx, grace+stopMargin)
+	defer cancel()
+	_, err = e.client.ContainerStop(limited, id, client.ContainerStopOptions{})
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return true, e.explain("stop", err)
+	}
+	return true, nil
 }
 
 // removeRest removes networks and volumes that belong to the project.

@@ -34,6 +34,7 @@ func TestCommands(t *testing.T) {
 		"status before join": {[]string{"status", "--data-dir", dir}, "has not joined", false},
 		"status as JSON":     {[]string{"status", "--data-dir", dir, "-o", "json"}, `"environments": []`, false},
 		"status as YAML":     {[]string{"status", "--data-dir", dir, "-o", "yaml"}, "environments: []", false},
+		"status's policy":    {[]string{"status", "--data-dir", dir, "--policy", dir + "/none"}, "Policy: the default, since there is no " + dir + "/none", false},
 		"status as what":     {[]string{"status", "--data-dir", dir, "-o", "xml"}, "use table, wide, json, yaml", true},
 		"run before join":    {[]string{"run", "--data-dir", dir}, "has not joined", true},
 		"log level":          {[]string{"run", "--data-dir", dir, "--log-level", "loud"}, "use debug, info or error", true},
@@ -66,7 +67,7 @@ func TestCommands(t *testing.T) {
 func TestTable(t *testing.T) {
 	since := time.Now().Add(-3 * time.Hour)
 	var out bytes.Buffer
-	err := printStatus(&out, "table", &agent.Status{Server: "https://sirrat.example:6443", Host: "vps-1", Environments: []agent.EnvironmentStatus{
+	err := printStatus(&out, "table", &agent.Status{Server: "https://sirrat.example:6443", Host: "vps-1", Policy: "/etc/p.yaml", PolicyProblem: "the host policy cannot be used", Environments: []agent.EnvironmentStatus{
 		{Project: "shop", Environment: "dev", Release: "a1b2c3d", Version: "v1.0.0", Sequence: 7, Phase: "Healthy", Since: &since},
 		{Project: "shop", Environment: "test", Release: "b2c3d4e", Sequence: 3, Phase: "RolledBack", Since: &since, Serving: "a1b2c3d", Message: "web: exited 1"},
 	}}, time.Now())
@@ -74,6 +75,7 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `Host vps-1 of https://sirrat.example:6443
+Policy: the host policy cannot be used
 Agent: does not run; this is what its disk says
 
 PROJECT   ENVIRONMENT   RELEASE            SEQUENCE   PHASE        SINCE   SERVING   MESSAGE

@@ -114,7 +114,7 @@ containers, other images and other configurations. The agent need not run.`,
 			if err != nil {
 				return err
 			}
-			list, err := agent.ReadDiff(cmd.Context(), s.dataDir, s.dockerHost, key)
+			list, err := agent.ReadDiff(cmd.Context(), s.dataDir, s.dockerHost, s.policy, key)
 			if err != nil {
 				return err
 			}

@@ -33,7 +33,7 @@ func statusCommand(s *settings) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var before string
 			for {
-				status, err := agent.ReadLiveStatus(cmd.Context(), s.dataDir)
+				status, err := agent.ReadLiveStatus(cmd.Context(), s.dataDir, s.policy)
 				if err != nil {
 					return untilInterrupted(cmd.Context(), err)
 				}
@@ -113,6 +113,14 @@ func printHead(out io.Writer, status *agent.Status, now time.Time) {
 		} else {
 			fmt.Fprintf(out, "Certificate: expired %s ago\n", duration.HumanDuration(-left))
 		}
+	}
+	switch {
+	case status.PolicyProblem != "":
+		fmt.Fprintf(out, "Policy: %s\n", agent.Printable(status.PolicyProblem))
+	case status.PolicyDeclared:
+		fmt.Fprintf(out, "Policy: %s\n", status.Policy)
+	default:
+		fmt.Fprintf(out, "Policy: the default, since there is no %s\n", status.Policy)
 	}
 	live := status.Live
 	if live == nil {

@@ -106,11 +106,18 @@ func jobOf(service types.ServiceConfig) (job Job, found bool, err error) {
 			if job.Timeout, err = time.ParseDuration(text); err != nil || job.Timeout < minJobTimeout || job.Timeout > maxJobTimeout {
 				return Job{}, false, fmt.Errorf("timeout: must be a duration from 1s to 24h, such as 10m")
 			}
+		case "sharedVolumes": // how its containers are replaced: agent/converge
+			if _, ok := members[key].(bool); !ok {
+				return Job{}, false, fmt.Errorf("sharedVolumes: must be true or false")
+			}
 		default:
-			return Job{}, false, fmt.Errorf("%s: is not known; job and timeout are", strings.ToValidUTF8(key, ""))
+			return Job{}, false, fmt.Errorf("%s: is not known; job, timeout and sharedVolumes are", strings.ToValidUTF8(key, ""))
 		}
 	}
-	if _, given := members["job"]; !given {
+	_, shared := members["sharedVolumes"]
+	if _, given := members["job"]; !given && shared && len(members) == 1 {
+		return Job{}, false, nil
+	} else if !given {
 		return Job{}, false, fmt.Errorf("job: is missing")
 	}
 	if service.GetScale() != 1 {

@@ -13,7 +13,7 @@ import (
 func TestJobs(t *testing.T) {
 	const text = `
 services:
-  web: {image: a, depends_on: [migrate]}
+  web: {image: a, depends_on: [migrate], x-sirrat: {sharedVolumes: true}}
   migrate: {image: a, depends_on: [db, seed], x-sirrat: {job: pre-deploy, timeout: "${TIMEOUT}"}}
   seed: {image: a, depends_on: [cache], x-sirrat: {job: pre-deploy}}
   db: {image: a, depends_on: [prepare]}
@@ -49,6 +49,7 @@ func TestJobsRefuse(t *testing.T) {
 		"no job":        {"x-sirrat: {timeout: 1m}", "services.web.x-sirrat.job: is missing"},
 		"no mapping":    {"x-sirrat: pre-deploy", "services.web.x-sirrat.job: must be in a mapping"},
 		"unknown":       {"x-sirrat: {job: pre-deploy, retries: 3}", "services.web.x-sirrat.retries: is not known"},
+		"not a job":     {"x-sirrat: {sharedVolumes: often}", "services.web.x-sirrat.sharedVolumes: must be true or false"},
 		"timeout":       {"x-sirrat: {job: pre-deploy, timeout: soon}", "services.web.x-sirrat.timeout: must be a duration"},
 		"timeout short": {"x-sirrat: {job: pre-deploy, timeout: 1ms}", "services.web.x-sirrat.timeout: must be a duration"},
 		"replicas":      {"scale: 2, x-sirrat: {job: pre-deploy}", "services.web.x-sirrat.job: runs once"},
