@@ -67,13 +67,26 @@ func (r *environmentReconciler) begin(ctx context.Context, s *environmentState, 
 	return nil
 }
 
-// nextSequence is above everything that was ever sent: an older backup may have been restored, so what is out there counts.
+// nextSequence is above everything that was ever sent: an older backup may have been restored, so what is out there counts,
+// and what hosts say they have carried out since it was made.
 func nextSequence(s *environmentState) int64 {
 	next := s.env.Status.Sequence
 	for _, ro := range s.rollouts {
-		next = max(next, ro.Spec.Sequence)
+		next = max(next, ro.Spec.Sequence, carriedOut(ro))
 	}
 	return next + 1
+}
+
+// maxAhead is how much newer than an order a host may claim to be: the numbers must not be used up by one that lies.
+const maxAhead = 1_000_000
+
+// carriedOut is the sequence that a host names when it refuses an order because it is older; 0 when it does not.
+func carriedOut(ro v1alpha1.Rollout) int64 {
+	ready := findCondition(ro.Status.Conditions, v1alpha1.ConditionReady)
+	if ro.Status.Phase != v1alpha1.RolloutRejected || ready == nil || ready.Reason != v1alpha1.ReasonOlderSequence {
+		return 0
+	}
+	return min(ro.Status.ServingSequence, ro.Spec.Sequence+maxAhead)
 }
 
 // overtaken says that a host was told to take the environment down after the current release had been numbered, and is to

@@ -288,7 +288,9 @@ func (r *hostReconciler) compare(host *v1alpha1.Host) {
 		return
 	}
 	setCondition(&st.Conditions, host.Generation, v1alpha1.ConditionInStep, false, v1alpha1.ReasonRestored,
-		"was the control plane restored from an older backup? "+agent.Ahead)
+		"was the control plane restored from an older backup? "+agent.Ahead+
+			"; what runs there keeps running until a release is let in anew, with a higher sequence: kubectl sirrat resume ENVIRONMENT, "+
+			"then kubectl sirrat retry RELEASE ENVIRONMENT or the next release")
 }
 
 // parseAgentInfo reads what an agent says of itself: bounded, and never a reason to fail.

@@ -108,7 +108,7 @@ func (f *keyFlags) revoke() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "revoke KEY --reason TEXT", Short: "Withdraw all trust in a key that is, or may be, in the wrong hands", Args: cobra.ExactArgs(1),
-		Long: `Withdraws all trust in a key: servers refuse what it signed and they have not begun, for good. What runs keeps running. When
+		Long: `Withdraws all trust in a key: servers refuse what it signed and has not touched a container yet, for good. What runs keeps running. When
 it is the key that signs, a new one is made first.`,
 		Example: "  sirrat keys revoke 9f86d081 --reason \"the backup of 3 May was stolen\"",
 		RunE: func(cmd *cobra.Command, args []string) error {

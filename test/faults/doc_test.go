@@ -7,7 +7,7 @@
 // Every engine lives in a network namespace of its own, with the agents and the registry that use it, so that engines and
 // tests do not meet, and packets can be dropped. That takes root and dockerd.
 //
-//	FAULT_KILLS  random kills of the agent (default 25)
+//	FAULT_KILLS  random kills of the agent (default 10), and half as many of one that starts first
 //	FAULT_SEED   seed of all that is random; printed
 //	FAULT_LONG   1 runs what takes minutes too
 package faults

@@ -41,7 +41,7 @@ func testEngineKilledWith(t *testing.T, flags ...string) {
 	image := w.hub.image("big", 8<<20, "VERSION=2")
 	asked, release := make(chan struct{}, 64), make(chan struct{})
 	w.hub.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
-		if isBlob(r) {
+		if isLayer(r) {
 			asked <- struct{}{}
 			<-release
 		}

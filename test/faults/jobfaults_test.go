@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/test/faults/oracle"
@@ -91,7 +92,7 @@ func testRemovalKilled(t *testing.T, e *engine) {
 		first := w.send(o)
 		w.await(first, v1alpha1.RolloutHealthy)
 		since := len(w.log.Entries())
-		tombstone := order{remove: &v1alpha1.Removal{}, ends: []string{v1alpha1.RolloutRemoved, v1alpha1.RolloutSuperseded}}
+		tombstone := order{timeout: time.Minute, remove: &v1alpha1.Removal{}, ends: []string{v1alpha1.RolloutRemoved, v1alpha1.RolloutSuperseded}}
 		name := w.send(tombstone)
 		wait(t, moment, func() error {
 			switch attempt := w.stored().Attempt; {
@@ -115,7 +116,7 @@ func testRemovalKilled(t *testing.T, e *engine) {
 			t.Errorf("killed at %s: %d volumes", moment, n)
 		}
 	}
-	last := order{remove: &v1alpha1.Removal{Volumes: true}, ends: []string{v1alpha1.RolloutRemoved}}
+	last := order{timeout: time.Minute, remove: &v1alpha1.Removal{Volumes: true}, ends: []string{v1alpha1.RolloutRemoved}}
 	w.await(w.send(last), v1alpha1.RolloutRemoved)
 	if n := w.volumes(); n != 0 {
 		t.Errorf("%d volumes are left", n)

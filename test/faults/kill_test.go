@@ -14,10 +14,7 @@ import (
 )
 
 func testKills(t *testing.T, e *engine) {
-	t.Run("boundaries", func(t *testing.T) {
-		t.Parallel()
-		testKillAtBoundaries(t, e)
-	})
+	t.Run("boundaries", func(t *testing.T) { testKillAtBoundaries(t, e) })
 	t.Run("random", func(t *testing.T) {
 		t.Parallel()
 		testKillAtRandom(t, e, kills, (*world).web)
@@ -77,53 +74,69 @@ func (d *diary) moments(enough int, over func() bool) int {
 
 // testKillAtBoundaries kills the agent at the first save of a rollout, then at the second one of the next rollout, and so on
 // until a rollout ends before: good ones that replace each other, and bad ones that go back. All have a job that runs first.
+// Unless there is time, the saves of bad ones count from Checking on only.
 func testKillAtBoundaries(t *testing.T, e *engine) {
 	moments := map[string]uint32{"saved": hasSaved}
 	if long {
 		moments["begins to save"], moments["has written"] = beginsToSave, hasWritten
 	}
 	for moment, mask := range moments {
-		t.Run(moment, func(t *testing.T) {
-			w := newWorld(t, e)
-			w.run()
-			w.await(w.send(w.migrating(w.hub.image("app", 0, "VERSION=0"), good...)), v1alpha1.RolloutHealthy)
-			d := w.diary(mask)
-			killed := map[string]int{}
-			for _, kind := range []string{"good", "bad"} {
-				for n := 1; ; n++ {
-					version := fmt.Sprintf("VERSION=%s%d", kind, n)
-					d.moments(1<<10, func() bool { return true }) // forgets what was before
-					o := w.migrating(w.hub.image("app", 0, version), good...)
-					if kind == "bad" {
-						o = w.migrating(w.hub.image("app", 0, version, "SICK=1"), bad...)
-					}
-					name := w.send(o)
-					ended := func() bool {
-						phase := w.status(name).Phase
-						return phase == v1alpha1.RolloutHealthy || phase == v1alpha1.RolloutRolledBack || phase == v1alpha1.RolloutFailed
-					}
-					if d.moments(n, ended) < n {
-						break
-					}
-					w.kill()
-					killed[w.phaseOnDisk()]++
-					w.run()
-					w.await(name, o.ends[0])
-				}
-			}
-			r := w.judge()
-			// That one is missing would mean that the boundaries are not seen.
+		t.Run(moment+", good", func(t *testing.T) {
+			t.Parallel()
+			killed := killAtEach(t, e, mask, false)
 			for _, phase := range []string{
 				v1alpha1.RolloutPreflight, v1alpha1.RolloutPulling, v1alpha1.RolloutMigrating, v1alpha1.RolloutStarting, v1alpha1.RolloutChecking,
-				goingBack, betweenRollouts,
 			} {
-				if killed[phase] == 0 && mask == hasSaved {
+				if killed[phase] == 0 && mask == hasSaved { // it would mean that the boundaries are not seen
 					t.Errorf("never killed in %s: %v", phase, killed)
 				}
 			}
-			note(t, "arrived each time", "killed in %v; %s", killed, counts(r))
+		})
+		t.Run(moment+", bad", func(t *testing.T) {
+			t.Parallel()
+			if killed := killAtEach(t, e, mask, true); killed[goingBack] == 0 {
+				t.Errorf("never killed on the way back: %v", killed)
+			}
 		})
 	}
+}
+
+// killAtEach returns how often it killed, by what was on disk then.
+func killAtEach(t *testing.T, e *engine, mask uint32, bad bool) map[string]int {
+	t.Helper()
+	w := newWorld(t, e)
+	w.run()
+	w.await(w.send(w.migrating(w.hub.image("app", 0, "VERSION=0"), good...)), v1alpha1.RolloutHealthy)
+	d := w.diary(mask)
+	killed := map[string]int{}
+	env, ends := []string{}, good
+	if bad {
+		env, ends = []string{"SICK=1"}, []string{v1alpha1.RolloutRolledBack}
+	}
+	for n := 1; ; n++ {
+		forget := func() { d.moments(1<<10, func() bool { return true }) }
+		forget()
+		name := w.send(w.migrating(w.hub.image("app", 0, append(env, fmt.Sprint("VERSION=", n))...), ends...))
+		if bad && !long {
+			w.await(name, v1alpha1.RolloutChecking)
+			forget()
+		}
+		ended := func() bool {
+			phase := w.status(name).Phase
+			return phase == v1alpha1.RolloutHealthy || phase == v1alpha1.RolloutRolledBack || phase == v1alpha1.RolloutFailed
+		}
+		if d.moments(n, ended) < n {
+			w.await(name, ends[0])
+			break
+		}
+		w.kill()
+		killed[w.phaseOnDisk()]++
+		w.run()
+		w.await(name, ends[0])
+	}
+	r := w.judge()
+	note(t, "arrived each time", "killed in %v; %s", killed, counts(r))
+	return killed
 }
 
 // What phaseOnDisk says beside phases.

@@ -29,7 +29,7 @@ var (
 	// seed of all that is random.
 	seed = setting("FAULT_SEED", uint64(time.Now().UnixNano()))
 	// kills of the agent at random moments.
-	kills = int(setting("FAULT_KILLS", 25))
+	kills = int(setting("FAULT_KILLS", 10))
 	// long runs what takes minutes too.
 	long = setting("FAULT_LONG", 0) > 0
 )
@@ -48,7 +48,7 @@ func setting(name string, otherwise uint64) uint64 {
 
 func TestMain(m *testing.M) {
 	// The tests mostly wait, for containers and for what times out; but containers take the processor too.
-	if err := flag.Set("test.parallel", "4"); err != nil {
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
 	cptest.Main(m, cptest.Install(config.FS))

@@ -192,6 +192,12 @@ func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
 func isBlob(r *http.Request) bool     { return strings.Contains(r.URL.Path, "/blobs/") }
 func isManifest(r *http.Request) bool { return strings.Contains(r.URL.Path, "/manifests/") }
 
+// isLayer says that an engine pulls: the agent only looks at manifests and configurations.
+func isLayer(r *http.Request) bool { return isBlob(r) && r.Header.Get("User-Agent") != agentsName }
+
+// agentsName is what the agent calls itself to registries.
+const agentsName = "sirrat-agent"
+
 // connection of the client of a response, taken over.
 func hijack(w http.ResponseWriter) net.Conn {
 	connection, _, err := http.NewResponseController(w).Hijack()

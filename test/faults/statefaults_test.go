@@ -179,7 +179,7 @@ func testImagesDiskFull(t *testing.T, _ *engine) {
 	image := w.hub.image("late", 8<<20, "VERSION=3")
 	asked, release := make(chan struct{}, 64), make(chan struct{})
 	w.hub.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
-		if isBlob(r) {
+		if isLayer(r) {
 			asked <- struct{}{}
 			<-release
 		}

@@ -231,6 +231,9 @@ var follows = map[string][]string{
 	v1alpha1.RolloutFailed:    {v1alpha1.RolloutRolledBack},
 	v1alpha1.RolloutRejected:  {v1alpha1.RolloutSuperseded},
 	v1alpha1.RolloutHeld:      {v1alpha1.RolloutSuperseded},
+	v1alpha1.RolloutRemoved:   {v1alpha1.RolloutSuperseded},
+	// Until it has seen all Rollouts, an agent that starts does not know that the control plane was restored from an older backup.
+	v1alpha1.RolloutSuperseded: {v1alpha1.RolloutRejected},
 }
 
 // WentBack checks: the sequence never goes down once a Rollout was reported healthy or removed, and neither do the phases of
