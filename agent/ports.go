@@ -77,12 +77,12 @@ func (p port) holder() (taken bool, owner string) {
 	case "tcp":
 		var l net.Listener
 		if l, err = net.Listen("tcp", address); err == nil {
-			l.Close()
+			err = l.Close()
 		}
 	case "udp":
 		var l net.PacketConn
 		if l, err = net.ListenPacket("udp", address); err == nil {
-			l.Close()
+			err = l.Close()
 		}
 	}
 	if !errors.Is(err, syscall.EADDRINUSE) {

@@ -322,10 +322,11 @@ func trial(ctx context.Context, o Options, order *updateOrder) error {
 	verdict := judgeTrial(ctx, o, order.version, child.Process.Pid, ended)
 	_ = child.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
-	case <-ended:
+	case err := <-ended:
+		o.Log.V(1).Info("trial has ended", "version", order.version, "result", fmt.Sprint(err))
 	case <-time.After(trialStop):
 		_ = child.Process.Kill()
-		<-ended
+		o.Log.V(1).Info("trial was ended", "version", order.version, "result", fmt.Sprint(<-ended))
 		if verdict == nil {
 			verdict = errors.New("it does not end when it is told to")
 		}

@@ -104,7 +104,7 @@ func Free(dir string) (Space, error) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return Space{}, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	space := Space{Bytes: int64(min(s.Bavail, 1<<62/max(1, uint64(s.Bsize)))) * int64(s.Bsize), Files: -1}
+	space := Space{Bytes: int64(min(s.Bavail, 1<<62/max(1, uint64(s.Bsize)))) * s.Bsize, Files: -1}
 	if s.Files > 0 {
 		space.Files = int64(min(s.Ffree, 1<<62))
 	}
