@@ -73,6 +73,11 @@ type Options struct {
 	// Version of the agent, as reported.
 	Version string
 	Log     logr.Logger
+
+	// alone says that the control plane is not to be asked for anything.
+	alone bool
+	// started is called, in a goroutine of its own, once everything runs.
+	started func(context.Context, *Agent)
 }
 
 // UserAgent of an agent's requests.
@@ -90,6 +95,10 @@ type Agent struct {
 	reporter   *reporter
 	desk       *logsDesk
 	updater    *updater
+	// offline says that nothing is asked of the control plane: the server was joined offline, or this is the command apply.
+	offline bool
+	// applying is the bundle that is being applied, or was last.
+	applying application
 	// files are those of the host's owner: his policy, and what compose files name.
 	files   *hostFiles
 	monitor *monitor
@@ -205,6 +214,10 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 			return nil, err
 		}
 	}
+	if err := removeUnpacked(o.DataDir); err != nil {
+		return nil, err
+	}
+	a.offline = o.alone || identity.Offline()
 	if a.connection, err = enrol.Connect(identity, UserAgent(o.Version)); err != nil {
 		return nil, err
 	}
@@ -231,7 +244,7 @@ func (a *Agent) run(ctx context.Context) error {
 	defer a.calm.Stop()
 	a.start = func(w *worker) { wg.Go(func() { w.run(ctx) }) }
 	var order *updateOrder
-	if !a.options.Trial {
+	if !a.options.Trial && !a.offline {
 		wg.Go(func() { a.updater.run(ctx, func(o *updateOrder) { order = o; cancel() }) })
 	}
 	a.log.Info("agent started", "host", a.identity.Host, "server", a.identity.Server, "engine", a.engine.Host(), "version", a.options.Version)
@@ -242,11 +255,31 @@ func (a *Agent) run(ctx context.Context) error {
 	for _, key := range known {
 		a.worker(key)
 	}
+	if a.options.started != nil {
+		wg.Go(func() { a.options.started(ctx, a) })
+	}
 	wg.Go(func() { a.answerCommands(ctx) })
-	wg.Go(func() { a.desk.run(ctx) })
-	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.followEngine(ctx) })
 	wg.Go(func() { a.followSuspensions(ctx) })
+	if a.offline {
+		a.log.Info("no control plane is asked: what runs is kept running, and releases come in bundles (sirrat-agent apply)")
+	} else {
+		a.followControlPlane(ctx, &wg)
+	}
+	<-ctx.Done()
+	cancel()
+	wg.Wait()
+	if order != nil {
+		return order
+	}
+	a.log.Info("agent stops; containers stay as they are")
+	return nil
+}
+
+// followControlPlane follows the host's Rollouts and tells what becomes of them, until ctx ends.
+func (a *Agent) followControlPlane(ctx context.Context, wg *sync.WaitGroup) {
+	wg.Go(func() { a.desk.run(ctx) })
+	wg.Go(func() { a.reporter.run(ctx) })
 	wg.Go(func() { a.heartbeats(ctx) })
 	wg.Go(func() { a.renewals(ctx) })
 	wg.Go(func() { a.followKeys(ctx) })
@@ -256,14 +289,6 @@ func (a *Agent) run(ctx context.Context) error {
 			a.log.Info("control plane does not answer; what runs is kept running", "error", err.Error())
 		}
 	})
-	<-ctx.Done()
-	cancel()
-	wg.Wait()
-	if order != nil {
-		return order
-	}
-	a.log.Info("agent stops; containers stay as they are")
-	return nil
 }
 
 // worker returns the worker of an environment and starts it when it is new.

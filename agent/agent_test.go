@@ -49,6 +49,13 @@ type server struct {
 
 func newServer(t testing.TB) *server {
 	t.Helper()
+	s := unjoinedServer(t)
+	s.join()
+	return s
+}
+
+func unjoinedServer(t testing.TB) *server {
+	t.Helper()
 	raw := enginetest.Engine(t)
 	engine, err := compose.Connect("")
 	if err != nil {
@@ -57,7 +64,6 @@ func newServer(t testing.TB) *server {
 	t.Cleanup(func() { engine.Close() })
 	s := &server{raw: raw, engine: engine, registry: enginetest.NewRegistry(t, raw), project: enginetest.Project(t, raw), port: enginetest.FreePort(t)}
 	s.host = newHost(t)
-	s.join()
 	return s
 }
 

@@ -56,7 +56,7 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		w.reject(rollout, rejection{reason: v1alpha1.ReasonComposeInvalid, message: fmt.Sprintf("the compose project %s belongs to %s on this host", d.Spec.ComposeProject, owner)})
 		return now
 	}
-	secrets, err := w.secrets(ctx, d.Spec)
+	secrets, err := w.secrets(ctx, d.UID, d.Spec)
 	if err != nil {
 		w.say(d.UID, "waits for what it needs: "+err.Error())
 		return now.Add(secretRetry)
@@ -65,6 +65,10 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 	if err := w.acceptedSecrets(ctx, d.Spec, secrets); err != nil {
 		w.reject(rollout, unauthorised(err))
 		return now
+	}
+	if d.Local, err = w.localImages(ctx, d); err != nil {
+		w.say(d.UID, "held up: "+err.Error())
+		return now.Add(retryAfter)
 	}
 	target, err := w.agent.files.admit(ctx, &d)
 	if err != nil {
@@ -98,6 +102,9 @@ func (w *worker) resume(ctx context.Context) time.Time {
 	w.log.Info("rollout goes on", "rollout", attempt.Name, "phase", attempt.Phase)
 	if err := w.verify(ctx, attempt.Spec, true); err != nil {
 		return w.finish(ctx, &failed{v1alpha1.ReasonAuthorizationInvalid, err, untouched(attempt.Phase)})
+	}
+	if err := w.relocate(ctx); err != nil {
+		return w.finish(ctx, err)
 	}
 	read := w.agent.files.resolve
 	if untouched(attempt.Phase) { // what the owner says now counts
@@ -257,9 +264,14 @@ func (w *worker) check(ctx context.Context, target *resolved) error {
 	return err
 }
 
-// newer says that what is under way is to be left for something else: a newer Rollout, or a suspension.
+// newer says that what is under way is to be left for something else: a newer Rollout, or a suspension. One whose key was
+// revoked before it has touched anything is looked at again too, and ends there.
 func (w *worker) newer(ctx context.Context) bool {
 	if suspended, _ := w.suspension(time.Now()); suspended != "" {
+		return true
+	}
+	attempt := w.disk.Attempt
+	if attempt != nil && attempt.Failure == nil && untouched(attempt.Phase) && w.verify(ctx, attempt.Spec, true) != nil {
 		return true
 	}
 	_, offer := w.best(ctx)

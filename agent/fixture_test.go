@@ -248,8 +248,8 @@ func (h *host) objects() dynamic.ResourceInterface {
 	return c.Resource(rollouts).Namespace(v1alpha1.HostNamespace(h.name))
 }
 
-// send signs and creates a Rollout and returns its name.
-func (h *host) send(o order) string {
+// signed is the spec of a Rollout, signed.
+func (h *host) signed(o order) v1alpha1.RolloutSpec {
 	h.Helper()
 	spec := v1alpha1.RolloutSpec{
 		Project: o.project, ProjectUID: "uid-of-" + o.project, Environment: o.environment, Sequence: o.sequence,
@@ -283,6 +283,13 @@ func (h *host) send(o order) string {
 	if o.tamper != nil {
 		o.tamper(&spec)
 	}
+	return spec
+}
+
+// send signs and creates a Rollout and returns its name.
+func (h *host) send(o order) string {
+	h.Helper()
+	spec := h.signed(o)
 	rollout := &v1alpha1.Rollout{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Rollout"},
 		ObjectMeta: metav1.ObjectMeta{GenerateName: o.project + "-"}, Spec: spec,

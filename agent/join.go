@@ -34,8 +34,11 @@ func Join(ctx context.Context, o JoinOptions, say func(format string, args ...an
 		return err
 	}
 	known, err := enrol.LoadIdentity(o.DataDir)
+	var pinned *enrol.Identity
 	switch {
 	case o.Force, errors.Is(err, enrol.ErrNotEnrolled):
+	case err == nil && known.Offline():
+		pinned = known
 	case err != nil:
 		return fmt.Errorf("%w (--force replaces it)", err)
 	case o.SameServer(known):
@@ -46,6 +49,9 @@ func Join(ctx context.Context, o JoinOptions, say func(format string, args ...an
 	}
 	identity, err := enrol.Join(ctx, o.Request, say)
 	if err != nil {
+		return err
+	}
+	if err := upgrade(pinned, identity); err != nil {
 		return err
 	}
 	if err := identity.Save(o.DataDir); err != nil { // at once: the token is used up
@@ -59,7 +65,9 @@ func Join(ctx context.Context, o JoinOptions, say func(format string, args ...an
 	if err != nil {
 		return err
 	}
-	if err := enrol.PinKeys(ctx, identity, client); err != nil {
+	if pinned != nil {
+		say("The %d keys that were pinned offline stay the ones that count.", len(identity.AuthorizationKeys))
+	} else if err := enrol.PinKeys(ctx, identity, client); err != nil {
 		say("The keys that sign authorizations could not be read yet (%s); the agent pins them when it runs.", err)
 	} else {
 		if err := identity.Save(o.DataDir); err != nil {

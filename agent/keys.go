@@ -58,6 +58,9 @@ func (a *Agent) followKeys(ctx context.Context) {
 // enrolment ended before it could; from then on only statements count that a trusted key has signed: whoever holds the
 // control plane, but none of its keys, cannot add one. An error says that the control plane could not be asked.
 func (a *Agent) lookAtKeys(ctx context.Context, since time.Time) error {
+	if a.offline {
+		return nil
+	}
 	a.looking.Lock()
 	defer a.looking.Unlock()
 	if a.looked.After(since) {
@@ -107,6 +110,31 @@ func (a *Agent) lookAtKeys(ctx context.Context, since time.Time) error {
 	if !moved {
 		return nil
 	}
+	return a.trustAnew(identity)
+}
+
+// takeKeys takes over what statements in a bundle say of the keys, as if the control plane had offered them.
+func (a *Agent) takeKeys(ctx context.Context, statements map[int64]string) error {
+	a.looking.Lock()
+	defer a.looking.Unlock()
+	identity := a.connection.Identity()
+	before := identity.Keys()
+	set, said := keyset.Advance(ctx, before, statements)
+	if said != nil && !errors.Is(said, keyset.ErrRollback) { // the Rollout is judged by the keys that are known
+		a.log.Info("what the bundle says of the authorization keys is not believed", "error", said.Error())
+	}
+	if set.Serial == before.Serial {
+		return nil
+	}
+	identity.SetKeys(set)
+	if err := a.change(func(i *enrol.Identity) { i.SetKeys(set) }); err != nil {
+		return fmt.Errorf("keep the authorization keys: %w", err)
+	}
+	return a.trustAnew(identity)
+}
+
+// trustAnew uses the keys of an identity from now on, and has what was refused judged by them.
+func (a *Agent) trustAnew(identity enrol.Identity) error {
 	if err := a.setTrust(identity); err != nil {
 		return err
 	}

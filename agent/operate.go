@@ -27,6 +27,7 @@ func (a *Agent) answerCommands(ctx context.Context) {
 		vitals, _ := a.monitor.read()
 		socket.Answer(w, vitals)
 	})
+	a.answerApply(ctx, mux)
 	for ctx.Err() == nil {
 		if err := socket.Serve(ctx, a.options.DataDir, mux); err != nil {
 			a.log.Info("commands cannot be answered; what runs is not affected", "error", err.Error())

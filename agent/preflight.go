@@ -104,7 +104,7 @@ func (w *worker) survey(ctx context.Context, target *resolved, info compose.Info
 	if len(absent) == 0 {
 		return images, nil
 	}
-	credentials, err := w.credentials(ctx, w.disk.Attempt.Spec)
+	credentials, err := w.credentials(ctx, w.disk.Attempt.UID, w.disk.Attempt.Spec)
 	if err != nil {
 		return nil, err
 	}

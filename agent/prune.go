@@ -138,7 +138,7 @@ func imagesOf(e *state.Environment) []string {
 func setOf(d state.Deployment) []string {
 	var images []string
 	for _, i := range d.Spec.Images {
-		images = append(images, i.Image)
+		images = append(images, d.LocalImage(i.Image))
 	}
 	return images
 }

@@ -37,11 +37,14 @@ func (w *worker) pull(ctx context.Context, target *resolved) error {
 	if err != nil || len(missing) == 0 {
 		return err
 	}
+	if err := w.bundleNeeded(missing); err != nil {
+		return err
+	}
 	if err := w.notePulls(missing); err != nil {
 		return err
 	}
-	spec := w.disk.Attempt.Spec
-	first, err := w.credentials(ctx, spec)
+	uid, spec := w.disk.Attempt.UID, w.disk.Attempt.Spec
+	first, err := w.credentials(ctx, uid, spec)
 	if err != nil {
 		return err
 	}
@@ -56,7 +59,7 @@ func (w *worker) pull(ctx context.Context, target *resolved) error {
 	for _, image := range missing {
 		p := &puller{
 			worker: w, image: image, credentials: first, progress: progress, registry: registry.New(insecure),
-			fresh: func(ctx context.Context) ([]byte, error) { return w.credentials(ctx, spec) },
+			fresh: func(ctx context.Context) ([]byte, error) { return w.credentials(ctx, uid, spec) },
 		}
 		go func() {
 			select {

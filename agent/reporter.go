@@ -35,6 +35,8 @@ type reporter struct {
 
 	mu      sync.Mutex
 	reports map[types.UID]*report
+	// followed are told when there is something new to say about a Rollout.
+	followed map[types.UID]chan struct{}
 }
 
 // report is what is to be written about one Rollout, and what was.
@@ -50,7 +52,7 @@ type report struct {
 }
 
 func newReporter(host string, client *control.Client, log logr.Logger) *reporter {
-	return &reporter{host: host, client: client, log: log, wake: make(chan struct{}, 1), reports: map[types.UID]*report{}}
+	return &reporter{host: host, client: client, log: log, wake: make(chan struct{}, 1), reports: map[types.UID]*report{}, followed: map[types.UID]chan struct{}{}}
 }
 
 // report notes a Rollout's status.
@@ -64,6 +66,9 @@ func (r *reporter) report(rollout *v1alpha1.Rollout, status v1alpha1.RolloutStat
 	}
 	known.wanted = *status.DeepCopy()
 	keepTransitions(&known.wanted, known.written)
+	if news := r.followed[rollout.UID]; news != nil {
+		poke(news)
+	}
 	if !equality.Semantic.DeepEqual(known.wanted, known.written) {
 		poke(r.wake)
 	}
@@ -93,6 +98,32 @@ func keepTransitions(wanted *v1alpha1.RolloutStatus, written v1alpha1.RolloutSta
 			}
 		}
 	}
+}
+
+// follow forgets what was reported about a Rollout, and from then on tells when there is something new, until unfollow.
+func (r *reporter) follow(uid types.UID) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.reports, uid)
+	news := make(chan struct{}, 1)
+	r.followed[uid] = news
+	return news
+}
+
+func (r *reporter) unfollow(uid types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.followed, uid)
+}
+
+// newest is the status that was last handed in about a Rollout; without a phase when there was none.
+func (r *reporter) newest(uid types.UID) v1alpha1.RolloutStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known := r.reports[uid]; known != nil {
+		return *known.wanted.DeepCopy()
+	}
+	return v1alpha1.RolloutStatus{}
 }
 
 func (r *reporter) forget(uid types.UID) {

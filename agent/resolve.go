@@ -43,6 +43,7 @@ func (h *hostFiles) resolve(ctx context.Context, d *state.Deployment) (*resolved
 		return nil, err
 	}
 	r.unready = h.read(r.project, d)
+	r.localise(d.Local)
 	return r, r.takeOutJobs()
 }
 
@@ -63,6 +64,7 @@ func (h *hostFiles) admit(ctx context.Context, d *state.Deployment) (*resolved, 
 	if err := h.read(r.project, d); err != nil {
 		return nil, err
 	}
+	r.localise(d.Local)
 	return r, r.takeOutJobs()
 }
 

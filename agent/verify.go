@@ -148,9 +148,13 @@ func (a *Agent) ahead() (text string, serial int64) {
 	return shorten(strings.Join(all, "; ")), a.keySerial
 }
 
-// secrets fetches the values from the Secrets that a spec names.
-func (w *worker) secrets(ctx context.Context, spec v1alpha1.RolloutSpec) (state.Secrets, error) {
+// secrets fetches the values from the Secrets that a spec names, or takes them from the bundle that its Rollout came in.
+func (w *worker) secrets(ctx context.Context, uid string, spec v1alpha1.RolloutSpec) (state.Secrets, error) {
 	values := state.Secrets{}
+	if carried := w.carriedBy(uid); carried != nil {
+		maps.Copy(values, carried.secrets)
+		return values, nil
+	}
 	for _, name := range spec.SecretRefs {
 		data, err := w.agent.client.Secret(ctx, w.agent.identity.Host, name)
 		if err != nil {
@@ -163,8 +167,11 @@ func (w *worker) secrets(ctx context.Context, spec v1alpha1.RolloutSpec) (state.
 	return values, nil
 }
 
-// credentials fetches the dockerconfigjson to pull with; nil when the spec names none.
-func (w *worker) credentials(ctx context.Context, spec v1alpha1.RolloutSpec) ([]byte, error) {
+// credentials fetches the dockerconfigjson to pull with; nil when the spec names none. What a bundle brought has its own.
+func (w *worker) credentials(ctx context.Context, uid string, spec v1alpha1.RolloutSpec) ([]byte, error) {
+	if carried := w.carriedBy(uid); carried != nil {
+		return carried.registry.Credentials()
+	}
 	if spec.RegistrySecretRef == "" {
 		return nil, nil
 	}

@@ -42,6 +42,8 @@ type worker struct {
 	deferred map[types.UID]deferral
 	// arrived is when each was first offered.
 	arrived map[types.UID]time.Time
+	// carried are the bundles that Rollouts came in, by uid, while they are being applied.
+	carried map[types.UID]*carried
 	// project is the name of the compose project whose events concern this worker.
 	project map[string]bool
 	// starved are the containers, by id, in which a process ran out of memory while a rollout was judged: the engine says so
@@ -95,7 +97,7 @@ func newWorker(a *Agent, key state.Key) *worker {
 		agent: a, key: key, log: a.log.WithValues("project", key.Project, "environment", key.Environment),
 		offered: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
 		rollouts: map[types.UID]*v1alpha1.Rollout{}, rejected: map[types.UID]rejection{}, deferred: map[types.UID]deferral{},
-		arrived: map[types.UID]time.Time{}, project: map[string]bool{}, starved: map[string]bool{},
+		arrived: map[types.UID]time.Time{}, carried: map[types.UID]*carried{}, project: map[string]bool{}, starved: map[string]bool{},
 	}
 }
 

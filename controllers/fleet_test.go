@@ -375,7 +375,7 @@ func TestRollbackByOrder(t *testing.T) {
 	f.becomes("a", v1alpha1.RolloutHealthy)
 	f.phase("aaaaaaa", v1alpha1.PhaseHealthy, "")
 	f.push("dev-bbbbbbb")
-	f.release(commitB)
+	two := f.release(commitB)
 	f.expect("a:1,2")
 	f.becomes("a", v1alpha1.RolloutHealthy)
 	f.phase("aaaaaaa", v1alpha1.PhaseSuperseded, "")
@@ -386,29 +386,11 @@ func TestRollbackByOrder(t *testing.T) {
 	}
 	compose := f.environment().Spec.Compose
 	f.edit(func(e *v1alpha1.Environment) { e.Spec.Values = map[string]string{"NEW": "1"} })
-	cptest.Wait(t, "the bundle to be another one", func(ctx context.Context) error {
-		var r v1alpha1.Release
-		if err := f.c.Get(ctx, client.ObjectKeyFromObject(one), &r); err != nil {
-			return err
-		}
-		if r.Status.Bundle.Environments[0].Hash == r.Status.Environments[0].BundleHash {
-			return errors.New("the same")
-		}
-		return nil
-	})
+	f.refrozen(one, two, false)
 	f.edit(func(e *v1alpha1.Environment) { e.Annotations = map[string]string{v1alpha1.AnnotationRollback: order()} })
 	f.refused("compose file, values or secrets")
 	f.edit(func(e *v1alpha1.Environment) { e.Annotations = nil; e.Spec.Values, e.Spec.Compose = nil, compose })
-	cptest.Wait(t, "the bundle to be the approved one", func(ctx context.Context) error {
-		var r v1alpha1.Release
-		if err := f.c.Get(ctx, client.ObjectKeyFromObject(one), &r); err != nil {
-			return err
-		}
-		if r.Status.Bundle.Environments[0].Hash != r.Status.Environments[0].BundleHash {
-			return errors.New("another")
-		}
-		return nil
-	})
+	f.refrozen(one, two, true)
 	stale := fmt.Sprintf("%s@%s: cto@dynors.com: again", one.UID, "2026-01-01T00:00:00.000000Z")
 	f.edit(func(e *v1alpha1.Environment) { e.Annotations = map[string]string{v1alpha1.AnnotationRollback: stale} })
 	f.refused("leaving another release")
@@ -436,6 +418,30 @@ func TestRollbackByOrder(t *testing.T) {
 	if c := meta.FindStatusCondition(e.Status.Conditions, v1alpha1.ConditionReady); c == nil || c.Status != metav1.ConditionTrue {
 		t.Errorf("%+v", c)
 	}
+}
+
+// refrozen waits until the bundle of an earlier release is, or is not, the one with which it was let in, and the present
+// release is let in with its own new bundle: orders name the moment of that.
+func (f *fleet) refrozen(earlier, present *v1alpha1.Release, approved bool) {
+	f.t.Helper()
+	cptest.Wait(f.t, "the environment to have the bundle after the change", func(ctx context.Context) error {
+		for _, r := range []*v1alpha1.Release{earlier, present} {
+			if err := f.c.Get(ctx, client.ObjectKeyFromObject(r), r); err != nil {
+				return err
+			}
+		}
+		first, second := earlier.Status, present.Status
+		if same := first.Bundle.Environments[0].Hash == first.Environments[0].BundleHash; same != approved {
+			return fmt.Errorf("the earlier bundle is the approved one: %v", same)
+		}
+		if second.Bundle.Environments[0].ValuesHash != first.Bundle.Environments[0].ValuesHash {
+			return errors.New("the present release is not frozen anew")
+		}
+		if current := f.environment().Status.Current; current.UID != string(present.UID) || current.BundleHash != second.Bundle.Environments[0].Hash {
+			return fmt.Errorf("the environment has %+v", current)
+		}
+		return nil
+	})
 }
 
 func (f *fleet) refused(contains string) {

@@ -378,37 +378,38 @@ func TestKeysRotate(t *testing.T) {
 	}
 }
 
-// What an agent refuses is an event on its host, with the agent's reason.
+// What an agent refuses is an event on its host and on the environment, with the agent's reason.
 func TestRefusalsAreTold(t *testing.T) {
 	b := newBench(t)
-	h := b.newHost("refusing-host")
-	ro := &v1alpha1.Rollout{
-		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.HostNamespace(h.Name), Name: "forged"},
-		Spec: v1alpha1.RolloutSpec{
-			Project: "p", ProjectUID: "1", Environment: "production", Release: v1alpha1.RolloutRelease{Name: "a1b2c3d", UID: "2", Commit: strings.Repeat("a", 40)},
-			Sequence: 1, BundleHash: "sha256:" + strings.Repeat("1", 64), ComposeProject: "p", Compose: "services: {}", ComposeHash: "sha256:" + strings.Repeat("2", 64),
-			Images: []v1alpha1.ServiceImage{}, Authorization: "{}", Strategy: v1alpha1.RolloutStrategy{Timeout: metav1.Duration{Duration: time.Minute}},
-		},
-	}
-	b.create(ro)
+	b.setUp(b.compose())
+	b.push("dev-" + commitA[:7])
+	b.release(commitA)
+	ro := b.rollout("dev", func(*v1alpha1.Rollout) error { return nil })
 	base := ro.DeepCopy()
-	ro.Status.Phase, ro.Status.Message = v1alpha1.RolloutRejected, "signed by a key that was revoked"
+	ro.Status.Phase, ro.Status.Message = v1alpha1.RolloutRejected, "signed by a key that was revoked: "+strings.Repeat("é", 600)
 	ro.Status.Conditions = []metav1.Condition{{
 		Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonRevokedKey, LastTransitionTime: metav1.Now(),
 	}}
 	if err := b.c.Status().Patch(t.Context(), ro, client.MergeFrom(base)); err != nil {
 		t.Fatal(err)
 	}
-	cptest.Wait(t, "the event", func(ctx context.Context) error {
-		list, err := b.env.Client.EventsV1().Events("").List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return err
-		}
-		for _, e := range list.Items {
-			if e.Regarding.Kind == "Host" && e.Regarding.Name == h.Name && e.Reason == v1alpha1.ReasonRevokedKey && strings.Contains(e.Note, "revoked") {
-				return nil
+	for kind, regarding := range map[string]struct{ namespace, name, note string }{
+		"Host":        {"", b.host.Name, "refused " + ro.Name + " of " + b.project + "/dev"},
+		"Environment": {b.project, "dev", "host " + b.host.Name + " refused release " + commitA[:7]},
+	} {
+		cptest.Wait(t, "the event on the "+kind, func(ctx context.Context) error {
+			list, err := b.env.Client.EventsV1().Events("").List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return err
 			}
-		}
-		return fmt.Errorf("none among %d", len(list.Items))
-	})
+			for _, e := range list.Items {
+				about := e.Regarding.Kind == kind && e.Regarding.Namespace == regarding.namespace && e.Regarding.Name == regarding.name
+				if about && e.Type == corev1.EventTypeWarning && e.Reason == v1alpha1.ReasonRevokedKey && strings.HasPrefix(e.Note, regarding.note) &&
+					strings.Contains(e.Note, "revoked") && !strings.Contains(e.Note, "\ufffd") {
+					return nil
+				}
+			}
+			return fmt.Errorf("none among %d", len(list.Items))
+		})
+	}
 }

@@ -5,6 +5,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,7 +42,7 @@ func (r *refusalReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	reason := refusalReason(&ro)
 	note := ro.Status.Message
 	if len(note) > maxNote {
-		note = note[:maxNote]
+		note = strings.ToValidUTF8(note[:maxNote], "")
 	}
 	var host v1alpha1.Host
 	name := ro.Namespace[min(len(ro.Namespace), len(v1alpha1.HostNamespacePrefix)):]

@@ -73,6 +73,11 @@ type Identity struct {
 // User is the agent's name at the control plane.
 func (i *Identity) User() string { return v1alpha1.AgentUserAfter(i.Host, i.HostUID, i.Revocations) }
 
+// Offline says that the server was joined by hand: it has no certificate, and never spoke with the control plane.
+func (i *Identity) Offline() bool {
+	return i.Certificate == "" && i.Key == "" && i.Host != "" && i.HostUID != "" && len(i.AuthorizationKeys) > 0
+}
+
 // KeyHash is the hash of the key that the agent authenticates with.
 func (i *Identity) KeyHash() string {
 	pair, err := i.certificate()
@@ -112,7 +117,7 @@ func LoadIdentity(dir string) (*Identity, error) {
 	if err := json.Unmarshal(data, i); err != nil {
 		return nil, fmt.Errorf("%s is damaged, join again: it is not JSON", filepath.Join(dir, identityFile))
 	}
-	if _, err := i.certificate(); err != nil {
+	if _, err := i.certificate(); err != nil && !i.Offline() {
 		return nil, fmt.Errorf("%s is damaged, join again: %w", filepath.Join(dir, identityFile), err)
 	}
 	return i, nil
@@ -173,7 +178,7 @@ type Connection struct {
 // Connect prepares connections with an identity.
 func Connect(identity Identity, userAgent string) (*Connection, error) {
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(identity.CA)) {
+	if !roots.AppendCertsFromPEM([]byte(identity.CA)) && !identity.Offline() {
 		return nil, errors.New("the CA certificate cannot be read, join again")
 	}
 	way, err := wayOut(identity.Proxy, identity.NoProxy)
@@ -190,6 +195,9 @@ func Connect(identity Identity, userAgent string) (*Connection, error) {
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				c.mu.Lock()
 				defer c.mu.Unlock()
+				if c.pair == nil {
+					return &tls.Certificate{}, nil
+				}
 				return c.pair, nil
 			},
 		},
@@ -217,6 +225,12 @@ func (c *Connection) Identity() Identity {
 
 // Replace exchanges the identity and closes the connections that were made with the old one.
 func (c *Connection) Replace(identity Identity) error {
+	if identity.Offline() {
+		c.mu.Lock()
+		c.identity = identity
+		c.mu.Unlock()
+		return nil
+	}
 	pair, err := identity.certificate()
 	if err != nil {
 		return err

@@ -57,6 +57,9 @@ type Deployment struct {
 	Spec v1alpha1.RolloutSpec `json:"spec"`
 	// Secrets are the values from Secrets, and those hidden.
 	Secrets Secrets `json:"secrets,omitempty"`
+	// Local are the names under which the engine has images that came in a bundle, by the pinned reference that was
+	// authorised; the digest is the same. Images that are not in it go by the authorised reference itself.
+	Local map[string]string `json:"local,omitempty"`
 	// Completed are the one-shot services that ended well.
 	Completed []string `json:"completed,omitempty"`
 	// Excused are the services that were not well before this release already, were not touched by it, and were not seen well
@@ -68,6 +71,14 @@ type Deployment struct {
 	Timings []v1alpha1.PhaseTiming `json:"timings,omitempty"`
 	// Manner says in words how its services took the place of those before.
 	Manner string `json:"manner,omitempty"`
+}
+
+// LocalImage is what the engine calls an image of the deployment.
+func (d *Deployment) LocalImage(pinned string) string {
+	if local, found := d.Local[pinned]; found {
+		return local
+	}
+	return pinned
 }
 
 // Secrets are values that must not leave the host. Those that were read from the host's own files are hidden: they are

@@ -59,7 +59,7 @@ func run(ctx context.Context, o options) error {
 	if o.out == "" && o.push == "" {
 		return errors.New("give -out or -push")
 	}
-	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, arch := range strings.Split(o.arch, ",") {
 		image, err := build(ctx, o, arch)
 		if err != nil {
@@ -96,7 +96,7 @@ func build(ctx context.Context, o options, arch string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	binary := filepath.Join(dir, o.program)
 	compile := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", o.ldflags, "-o", binary, "./cmd/"+o.program)
 	compile.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)

@@ -61,7 +61,7 @@ func PlatformOf(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s is not a program for Linux: %w", path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // opened to be read
 	arch, known := machines[f.Machine]
 	if !known {
 		return "", fmt.Errorf("%s is a program for %s, on which no agent runs", path, f.Machine)

@@ -3,7 +3,7 @@
 // Package registry resolves tags to digests and moves tags, in any registry that speaks the OCI distribution
 // specification. Every call is bounded in time.
 //
-// It wraps github.com/google/go-containerregistry and may import nothing of this project.
+// It wraps github.com/google/go-containerregistry and may import internal/offline, whose source of images it is.
 package registry
 
 import (

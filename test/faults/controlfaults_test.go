@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"strings"
@@ -79,17 +80,37 @@ func testControlPlaneAway(t *testing.T, e *engine) {
 	note(t, "served and healed", "healed %d times with an expired certificate; %s", healed, counts(r))
 }
 
-// testOlderBackup brings the control plane back to what it was before the last two rollouts: what it authorises then has
-// sequences that were used, and is refused, with a word about why.
+// testOlderBackup brings the control plane back to what it was before the last two rollouts: what it knows and what it
+// authorises then has sequences that were used, and is refused, with a word about why, for its operator too. He finds in it
+// the sequence from which on it is believed again.
 func testOlderBackup(t *testing.T, e *engine) {
 	w := newWorld(t, e)
 	w.run()
-	var last string
+	var sent []string
 	for i := range 3 {
-		last = w.send(w.web(w.hub.image("app", 0, fmt.Sprint("VERSION=", i+1)), good...))
-		w.await(last, v1alpha1.RolloutHealthy)
+		sent = append(sent, w.send(w.web(w.hub.image("app", 0, fmt.Sprint("VERSION=", i+1)), good...)))
+		w.await(sent[i], v1alpha1.RolloutHealthy)
 	}
 	before := w.only()
+	w.ahead("")
+	w.kill()
+	for _, name := range sent[1:] {
+		if err := w.objects().Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		w.log.Add(oracle.Entry{At: time.Now(), Kind: oracle.Withdrawn, Rollout: name})
+	}
+	w.log.Add(oracle.Entry{At: time.Now(), Kind: oracle.Withdrawn, Rollout: sent[0]}) // it says what it said when the backup was made
+	w.run()
+	refused := func(name string) {
+		t.Helper()
+		status := w.await(name, v1alpha1.RolloutRejected)
+		if status.ServingSequence != 3 || !strings.Contains(status.Message, "restored from an older backup") {
+			t.Errorf("it does not say at which sequence it is: %q, serving %d", status.Message, status.ServingSequence)
+		}
+	}
+	refused(sent[0])
+	w.ahead("sequence 3 of " + w.project + "/dev was carried out here")
 	for _, restart := range []bool{false, true} {
 		o := w.web(w.hub.image("app", 0, "VERSION=restored"), v1alpha1.RolloutSuperseded, v1alpha1.RolloutRejected)
 		o.sequence, o.void = 2, true
@@ -97,19 +118,37 @@ func testOlderBackup(t *testing.T, e *engine) {
 			w.kill()
 			w.run()
 		}
-		status := w.await(w.send(o), v1alpha1.RolloutSuperseded, v1alpha1.RolloutRejected)
-		if !strings.Contains(status.Message, "3") {
-			t.Errorf("it does not say at which sequence it is: %q", status.Message)
-		}
+		refused(w.send(o))
 	}
 	if after := w.only(); after.ID != before.ID {
 		t.Errorf("the container was touched: %+v", after)
 	}
+	w.serves("3")
 	// The restored control plane has caught up.
 	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=4"), v1alpha1.RolloutHealthy)), v1alpha1.RolloutHealthy)
 	w.serves("4")
+	w.ahead("")
 	r := w.judge()
-	note(t, "refused", "%s", counts(r))
+	note(t, "refused, operator told", "%s", counts(r))
+}
+
+// ahead waits until the heartbeat says what the host knows better than the control plane; "" for nothing.
+func (w *world) ahead(want string) {
+	w.Helper()
+	wait(w, fmt.Sprintf("the heartbeat to say %q of being ahead", want), func() error {
+		lease, err := w.env.Client.CoordinationV1().Leases(v1alpha1.HostNamespace(w.name)).Get(w.Context(), v1alpha1.AgentLease, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		var info v1alpha1.AgentInfo
+		if err := json.Unmarshal([]byte(lease.Annotations[v1alpha1.AnnotationAgentInfo]), &info); err != nil {
+			return err
+		}
+		if want == "" && info.Ahead != "" || !strings.Contains(info.Ahead, want) {
+			return fmt.Errorf("it says %q", info.Ahead)
+		}
+		return nil
+	})
 }
 
 // testPartition drops all packets between the agent and the control plane, in both directions, so that neither side hears of

@@ -182,6 +182,12 @@ func testNewerInEachPhase(t *testing.T, e *engine) {
 		{v1alpha1.RolloutPulling, func(w *world, _ *order) {
 			w.hub.misbehave(hold(w.Context(), func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/slow/blobs/") }))
 		}, nil},
+		{v1alpha1.RolloutPreflight, func(w *world, _ *order) {
+			w.hub.misbehave(hold(w.Context(), func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/slow/manifests/") }))
+		}, nil},
+		{v1alpha1.RolloutMigrating, func(_ *world, o *order) { // the newer one waits for the end of what changes data
+			o.compose, o.images["migrate"], o.jobs = migrating, o.images["web"], []string{"migrate"}
+		}, []string{"JOB_TIME=4s"}},
 		{v1alpha1.RolloutStarting, func(_ *world, o *order) {
 			o.compose += "  other:\n    image: app\n    depends_on: {web: {condition: service_healthy}}\n"
 			o.images["other"] = o.images["web"]

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -23,24 +24,24 @@ type namespace struct{ fd, home int }
 func newNamespace(t testing.TB) *namespace {
 	t.Helper()
 	n := &namespace{}
-	made := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		var err error
-		if n.home, err = unix.Open(threadNet, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
-			err = unix.Unshare(unix.CLONE_NEWNET)
+	// The thread goes home and lives on: what it has started would be told to end with it (Pdeathsig).
+	runtime.LockOSThread()
+	err := func() (err error) {
+		if n.home, err = unix.Open(threadNet, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return err
 		}
-		if err == nil {
-			n.fd, err = unix.Open(threadNet, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
 		}
-		if err == nil {
+		if n.fd, err = unix.Open(threadNet, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
 			err = loopbackUp()
 		}
-		made <- err
+		return errors.Join(err, unix.Setns(n.home, unix.CLONE_NEWNET))
 	}()
-	if err := <-made; err != nil {
+	if err != nil {
 		t.Fatalf("network namespaces cannot be made on this machine: %v", err)
 	}
+	runtime.UnlockOSThread()
 	t.Cleanup(func() {
 		unix.Close(n.fd)
 		unix.Close(n.home)

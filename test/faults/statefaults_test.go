@@ -5,10 +5,10 @@ package faults
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -97,7 +97,7 @@ func testStateFile(t *testing.T, e *engine) {
 func testStateDiskFull(t *testing.T, e *engine) {
 	w := newWorld(t, e)
 	small := filepath.Join(t.TempDir(), "small")
-	smallDisk(t, small, 1<<20)
+	smallDisk(t, small, 32<<20) // the agent does not begin with less than 16 MiB
 	w.data = filepath.Join(small, "agent")
 	w.enrolled(w.data, w.server, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
 	w.run()
@@ -149,32 +149,56 @@ func fillDisk(t testing.TB, path string) {
 	}
 }
 
-// testImagesDiskFull gives the engine a disk that a second image does not fit on.
+// testImagesDiskFull gives the engine a disk that a second image does not fit on, which is seen before anything is fetched;
+// then one that is filled while the second image is on its way.
 func testImagesDiskFull(t *testing.T, _ *engine) {
 	e := prepareEngine(t)
-	smallDisk(t, filepath.Join(e.dir, "data"), 96<<20)
+	data := filepath.Join(e.dir, "data")
+	smallDisk(t, data, 400<<20)
 	e.start()
 	w := newWorld(t, e)
 	w.run()
 	first := w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...))
 	w.await(first, v1alpha1.RolloutHealthy)
 	before := w.only()
-	status := w.await(w.send(w.web(w.hub.image("big", 120<<20, "VERSION=2"), v1alpha1.RolloutFailed)),
-		v1alpha1.RolloutFailed, v1alpha1.RolloutRolledBack, v1alpha1.RolloutHealthy)
-	if status.ServingSequence != 1 {
-		t.Errorf("%s: %q, serving %d", status.Phase, status.Message, status.ServingSequence)
+	failed := func(name string) v1alpha1.RolloutStatus {
+		t.Helper()
+		status := w.await(name, v1alpha1.RolloutFailed, v1alpha1.RolloutRolledBack, v1alpha1.RolloutHealthy)
+		if status.Phase != v1alpha1.RolloutFailed || !strings.Contains(status.Message, "nothing was touched, r1 keeps serving") {
+			t.Errorf("%s: %q, serving %d", status.Phase, status.Message, status.ServingSequence)
+		}
+		if after := w.only(); after.ID != before.ID {
+			t.Errorf("the container was touched: %+v", after)
+		}
+		w.serves("1")
+		return status
 	}
-	if after := w.only(); after.ID != before.ID {
-		t.Errorf("the container was touched: %+v", after)
-	}
-	w.serves("1")
-	// What fits still arrives.
-	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=3"), v1alpha1.RolloutHealthy)), v1alpha1.RolloutHealthy)
-	w.serves("3")
-	var free syscall.Statfs_t
-	if err := syscall.Statfs(filepath.Join(e.dir, "data"), &free); err != nil {
+	seen := failed(w.send(w.web(w.hub.image("big", 60<<20, "VERSION=2"), v1alpha1.RolloutFailed)))
+
+	// There is room when it begins, and none any more when the layers come.
+	image := w.hub.image("late", 8<<20, "VERSION=3")
+	asked, release := make(chan struct{}, 64), make(chan struct{})
+	w.hub.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+		if isBlob(r) {
+			asked <- struct{}{}
+			<-release
+		}
+		return false
+	})
+	name := w.send(w.web(image, v1alpha1.RolloutFailed))
+	<-asked
+	ballast := filepath.Join(data, "ballast")
+	fillDisk(t, ballast)
+	w.disturb("disk filled", "")
+	close(release)
+	w.hub.misbehave(nil)
+	late := failed(name)
+	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
+	// What fits still arrives.
+	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=4"), v1alpha1.RolloutHealthy)), v1alpha1.RolloutHealthy)
+	w.serves("4")
 	w.judge()
-	note(t, status.Phase, "%q; %d MiB free afterwards", status.Message, free.Bavail*uint64(free.Bsize)>>20)
+	note(t, "nothing touched", "before it was fetched: %q; while it was fetched: %q", seen.Message, late.Message)
 }

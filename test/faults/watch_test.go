@@ -21,6 +21,7 @@ import (
 const (
 	projectLabel = "com.docker.compose.project"
 	serviceLabel = "com.docker.compose.service"
+	oneOffLabel  = "com.docker.compose.oneoff"
 )
 
 // watcher records what the engine does and what the API server is told.
@@ -109,6 +110,7 @@ func (r *watcher) event(m events.Message) {
 		r.w.log.Add(oracle.Entry{
 			At: at, Kind: oracle.Container, Action: string(m.Action), ID: m.Actor.ID,
 			Service: m.Actor.Attributes[serviceLabel], Image: m.Actor.Attributes["image"],
+			ExitCode: m.Actor.Attributes["exitCode"],
 		})
 	}
 }

@@ -80,6 +80,13 @@ func (w *world) remove() {
 	for _, c := range containers.Items {
 		_, _ = w.engine.client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	}
+	volumes, err := w.engine.client.VolumeList(ctx, client.VolumeListOptions{Filters: mine})
+	if err != nil {
+		return
+	}
+	for _, v := range volumes.Items {
+		_, _ = w.engine.client.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{})
+	}
 	networks, err := w.engine.client.NetworkList(ctx, client.NetworkListOptions{Filters: mine})
 	if err != nil {
 		return
@@ -118,6 +125,11 @@ type order struct {
 	timeout  time.Duration
 	// startFirst keeps the old containers until the new ones are healthy.
 	startFirst bool
+	// jobs are the services that run once before the others start; irreversible is what they, or the others, do.
+	jobs         []string
+	irreversible bool
+	// remove takes the environment down.
+	remove *v1alpha1.Removal
 	// sequence, project uid and time of the authorization, where they are not the next, the project's and now.
 	sequence   int64
 	projectUID string
@@ -150,6 +162,23 @@ services:
     scale: 2
     healthcheck: {test: [CMD, /app, health], interval: 250ms, retries: 4, start_period: 500ms}
 `
+
+// migrating is a compose file with a job before the service.
+const migrating = web + `
+  migrate:
+    image: app
+    command: [job]
+    volumes: ["data:/data"]
+    x-sirrat: {job: pre-deploy}
+volumes: {data: {}}
+`
+
+// migrating makes an order of one service and a job of the same image.
+func (w *world) migrating(image string, ends ...string) order {
+	o := w.web(image, ends...)
+	o.compose, o.images["migrate"], o.jobs = migrating, image, []string{"migrate"}
+	return o
+}
 
 // twins makes an order of two containers that start before the old ones stop.
 func (w *world) twins(image string, ends ...string) order {
@@ -210,6 +239,8 @@ func (w *world) create(o order) (name string, err error) {
 	if o.startFirst {
 		spec.Strategy.Strategy, spec.Strategy.Drain = v1alpha1.StrategyStartFirst, metav1.Duration{Duration: 200 * time.Millisecond}
 	}
+	spec.Irreversible, spec.Remove = o.irreversible, o.remove
+	spec.Images = []v1alpha1.ServiceImage{}
 	for _, service := range slices.Sorted(maps.Keys(o.images)) {
 		spec.Images = append(spec.Images, v1alpha1.ServiceImage{Service: service, Image: o.images[service]})
 	}
@@ -233,7 +264,8 @@ func (w *world) create(o order) (name string, err error) {
 	_, err = w.objects().Create(w.Context(), &unstructured.Unstructured{Object: object}, metav1.CreateOptions{})
 	if err == nil {
 		w.log.Add(oracle.Entry{At: at, Kind: oracle.Authorised, Order: &oracle.Order{
-			Rollout: rollout.Name, Sequence: o.sequence, Images: o.images, Replicas: o.replicas, StartFirst: o.startFirst, Void: o.void, Ends: o.ends,
+			Rollout: rollout.Name, Sequence: o.sequence, Images: o.images, Replicas: o.replicas, StartFirst: o.startFirst, Jobs: o.jobs,
+			Remove: o.remove != nil, Void: o.void, Ends: o.ends,
 		}})
 	}
 	return rollout.Name, err
@@ -323,9 +355,21 @@ func (w *world) containers() []oracle.Running {
 		if err != nil {
 			continue // gone in the meantime
 		}
-		all = append(all, oracle.Running{ID: c.ID, Service: c.Labels[serviceLabel], Image: inspected.Container.Config.Image, State: string(c.State)})
+		all = append(all, oracle.Running{
+			ID: c.ID, Service: c.Labels[serviceLabel], Image: inspected.Container.Config.Image, State: string(c.State), Job: c.Labels[oneOffLabel] == "True",
+		})
 	}
 	return all
+}
+
+// volumes of the project.
+func (w *world) volumes() int {
+	w.Helper()
+	list, err := w.engine.client.VolumeList(w.Context(), client.VolumeListOptions{Filters: client.Filters{}.Add("label", projectLabel+"="+w.project)})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return len(list.Items)
 }
 
 func (w *world) removeContainer(id string) {
@@ -346,10 +390,10 @@ func (w *world) pullImage(image string) {
 	}
 }
 
-// only is the one container of the project.
+// only is the one container of the project, but for those of jobs.
 func (w *world) only() oracle.Running {
 	w.Helper()
-	list := w.containers()
+	list := slices.DeleteFunc(w.containers(), func(c oracle.Running) bool { return c.Job })
 	if len(list) != 1 {
 		w.Fatalf("%d containers, not one: %+v", len(list), list)
 	}

@@ -172,6 +172,9 @@ func (r *Registry) Answers(f func(http.ResponseWriter, *http.Request) bool) {
 	r.Answer.Store(&f)
 }
 
+// Remove removes an image from the engine with the registry.
+func (r *Registry) Remove(image string) { r.pushed = append(r.pushed, image) }
+
 // Image pushes an image of the test application with an environment, and returns it by digest. It is removed from the
 // engine with the registry.
 func (r *Registry) Image(t testing.TB, repository string, env ...string) string {

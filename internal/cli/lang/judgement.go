@@ -113,6 +113,11 @@ var judgement = map[ID]text{
 	"reservation.lifted":        {"settled: %s", "levée : %s"},
 
 	// The PV
+	"pv.authorises":        {"Lets run in", "Autorise dans"},
+	"pv.compose":           {"Compose file", "Fichier compose"},
+	"pv.values":            {"Values", "Valeurs"},
+	"pv.checks":            {"Health checks", "Contrôles"},
+	"pv.secrets":           {"Secret names", "Noms des secrets"},
 	"pv.artifacts":         {"Artifacts", "Artefacts"},
 	"pv.previous":          {"Last accepted", "Dernière acceptée"},
 	"pv.previous-line":     {"%s, by PV %s on %s", "%s, par le PV %s le %s"},

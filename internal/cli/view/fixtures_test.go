@@ -241,6 +241,11 @@ func certificate(t testing.TB, status v1alpha1.PVStatus) *v1alpha1.PV {
 			{Name: "ci", Criteria: []string{"tests: tests passed"}},
 			{Name: "qa", Number: 1, Criteria: []string{"approval: approved by qa@dynors.com"}},
 		},
+		Authorises: []pv.Authorised{{
+			Environment: "production", ComposeProject: "supergest-production", ComposeHash: digest("7"),
+			Images:     []v1alpha1.ServiceImage{{Service: "backend", Image: "registry.gitlab.com/dynors/supergest/backend@" + digest("2")}},
+			ValuesHash: digest("8"), ChecksHash: digest("9"), SecretNames: []string{"SMTP_PASSWORD", "DATABASE_URL\x1b[2J"},
+		}},
 		Opened: now.Add(-7 * day),
 	}
 	raw, err := json.Marshal(d)

@@ -33,10 +33,7 @@ func PV(object *v1alpha1.PV, d pv.Document, s Screen) string {
 	p.wrapped(p.line(1), bold, title)
 	p.line(1).put(dim, object.Namespace+"/"+object.Name)
 	p.blank()
-	for _, f := range []struct {
-		id    lang.ID
-		value string
-	}{
+	p.facts([]fact{
 		{"pv.project", named(d.ProjectName, d.Project)},
 		{"pv.supplier", d.Supplier},
 		{"pv.client", d.Client},
@@ -49,16 +46,7 @@ func PV(object *v1alpha1.PV, d pv.Document, s Screen) string {
 		{"pv.opened", p.at(d.Opened)},
 		{"pv.bundle", d.BundleHash},
 		{"pv.document-hash", object.Spec.DocumentHash},
-	} {
-		if f.value == "" {
-			continue
-		}
-		l := p.line(2).put(dim, s.Lang.T(f.id)).to(20)
-		if l.w+width(f.value) > p.width() && !strings.Contains(f.value, " ") && width(f.value) <= p.width()-4 {
-			l = p.line(4) // a hash stays whole
-		}
-		p.wrapped(l, plain, f.value)
-	}
+	})
 	p.list("pv.signatories", d.Signatories)
 	p.list("pv.images", d.Images)
 	p.list("pv.artifacts", d.Artifacts)
@@ -73,8 +61,29 @@ func PV(object *v1alpha1.PV, d pv.Document, s Screen) string {
 		})
 	}
 	p.openReservations(s.Lang.T("pv.open-reservations"), open)
+	p.authorises(d.Authorises)
 	p.pvDecided(object)
 	return p.String()
+}
+
+// fact is a value under its name.
+type fact struct {
+	id    lang.ID
+	value string
+}
+
+// facts are put one a line, those without a value left out.
+func (p *page) facts(list []fact) {
+	for _, f := range list {
+		if f.value == "" {
+			continue
+		}
+		l := p.line(2).put(dim, p.Lang.T(f.id)).to(20)
+		if l.w+width(f.value) > p.width() && !strings.Contains(f.value, " ") && width(f.value) <= p.width()-4 {
+			l = p.line(4) // a hash stays whole
+		}
+		p.wrapped(l, plain, f.value)
+	}
 }
 
 // pvChanges are the changes since the last release that the client accepted.
@@ -130,6 +139,20 @@ func (p *page) figures(f pv.Figures) {
 	}
 }
 
+// authorises is what the client's signature lets run, environment by environment.
+func (p *page) authorises(list []pv.Authorised) {
+	for _, a := range list {
+		p.heading(p.Lang.T("pv.authorises"), named(a.Environment, a.ComposeProject))
+		for _, i := range a.Images {
+			p.wrapped(p.line(2).put(dim, "· "), plain, i.Service+": "+i.Image)
+		}
+		p.facts([]fact{
+			{"pv.compose", a.ComposeHash}, {"pv.values", a.ValuesHash}, {"pv.checks", a.ChecksHash},
+			{"pv.secrets", strings.Join(a.SecretNames, ", ")},
+		})
+	}
+}
+
 // pvDecided is the client's decision, how it was made and what proves it.
 func (p *page) pvDecided(object *v1alpha1.PV) {
 	st := object.Status
@@ -143,26 +166,14 @@ func (p *page) pvDecided(object *v1alpha1.PV) {
 	if id := lang.ID("pv.method." + method); lang.Known(id) {
 		method = p.Lang.T(id)
 	}
-	for _, f := range []struct {
-		id    lang.ID
-		value string
-	}{
+	p.facts([]fact{
 		{"pv.method", method},
 		{"pv.email", MaskEmail(st.Email)},
 		{"pv.key", st.KeyID},
 		{"pv.signature-hash", st.SignatureHash},
 		{"pv.pdf-hash", object.Spec.PDFHash},
 		{"pv.signed-pdf-hash", st.PDFHash},
-	} {
-		if f.value == "" {
-			continue
-		}
-		l := p.line(2).put(dim, p.Lang.T(f.id)).to(20)
-		if l.w+width(f.value) > p.width() && width(f.value) <= p.width()-4 {
-			l = p.line(4)
-		}
-		p.wrapped(l, plain, f.value)
-	}
+	})
 }
 
 // MaskEmail keeps of an address what its owner recognises it by.

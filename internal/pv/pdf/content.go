@@ -19,6 +19,7 @@ func (s *sheet) document(d pv.Document, documentHash string) {
 	s.figures(d)
 	s.defects(d.KnownDefects)
 	s.openReservations(d.OpenReservations)
+	s.authorises(d.Authorises)
 	s.hashes(d, documentHash)
 }
 
@@ -242,6 +243,35 @@ func (s *sheet) deadline(text string) safe {
 		return s.w.day(t)
 	}
 	return or(s.line(text), s.w.none)
+}
+
+// authorises is what the signature lets run in each following environment. A document without it gets no such part: PVs
+// from before must render to the bytes that their hash states.
+func (s *sheet) authorises(list []pv.Authorised) {
+	if len(list) == 0 {
+		return
+	}
+	s.heading(s.w.authorises, 45)
+	s.paragraph(s.w.authorisesIntro, bodyFace)
+	for i, a := range list {
+		if i == maxRows {
+			s.paragraph(s.more(len(list)-i), bodyFace)
+			return
+		}
+		s.subheading(s.w.environment + " " + s.line(a.Environment))
+		images := make([]string, 0, len(a.Images))
+		for _, image := range a.Images {
+			images = append(images, image.Service+": "+image.Image)
+		}
+		s.images(images)
+		s.pairs([]pair{
+			{label: s.w.composeProject, value: s.line(a.ComposeProject)},
+			{label: s.w.composeHash, value: s.line(a.ComposeHash), code: true},
+			{label: s.w.valuesHash, value: s.line(a.ValuesHash), code: true},
+			{label: s.w.checksHash, value: s.line(a.ChecksHash), code: true},
+			{label: s.w.secretNames, value: or(s.lines(a.SecretNames), s.w.none)},
+		})
+	}
 }
 
 func (s *sheet) hashes(d pv.Document, documentHash string) {

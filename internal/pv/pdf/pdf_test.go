@@ -155,7 +155,8 @@ func TestRenderShowsEverything(t *testing.T) {
 		d.ReleaseUID, "registry.dynors.com/boutique/api@" + digest("1"), d.Artifacts[0], d.Environment, d.URL, "1.2.4", "pv-boutique-1-2-4",
 		"23 août 2026 à 09:30:00 UTC", "œuvres « épuisées »", "(→ n° 412)", "claire.qa, 2026-10-17T09:30:00Z", "scan: aucune vulnérabilité critique",
 		"1284", "83,4 %", "47/100", "47/50", "Repenti", "BOUT-530", "La page de suivi", "Équipe front", "15 décembre 2026", hashOfDocument,
-		"Recette acceptée avec réserves", "Signature et cachet", "Page1/3", "Page3/3", "Paraphe",
+		"Recette acceptée avec réserves", "Signature et cachet", "Page1/4", "Page4/4", "Paraphe",
+		"boutique-production", "registry.dynors.com/boutique/worker@" + digest("6"), digest("7"), digest("8"), digest("9"), "DATABASE_URL",
 	} {
 		if !strings.Contains(got, joined(want)) {
 			t.Errorf("the PDF does not show %q", want)

@@ -48,7 +48,12 @@ func sample(language string) pv.Document {
 		},
 		KnownDefects:     []string{"BOUT-512 : l’impression du bon de commande coupe la dernière ligne sous Firefox.", "BOUT-530 : tri des catégories sans tenir compte des accents."},
 		OpenReservations: []pv.OpenReservation{{PV: "pv-boutique-1-2-4", Number: 2, Text: "La page de suivi met plus de trois secondes à s’afficher.", Owner: "Équipe front", Deadline: "2026-12-15"}},
-		Opened:           at,
+		Authorises: []pv.Authorised{{
+			Environment: "production", ComposeProject: "boutique-production", ComposeHash: digest("7"),
+			Images:     []v1alpha1.ServiceImage{{Service: "worker", Image: "registry.dynors.com/boutique/worker@" + digest("6")}},
+			ValuesHash: digest("8"), ChecksHash: digest("9"), SecretNames: []string{"SMTP_PASSWORD", "DATABASE_URL"},
+		}},
+		Opened: at,
 	}
 }
 
@@ -79,6 +84,10 @@ func hostile(attack string) (pv.Document, Signed) {
 		Changes:  []pv.Change{{Release: a, Version: a, Commit: a, Changelog: a}}, Karma: -1, Level: a,
 		Gates:        []pv.Gate{{Name: a, Number: -2147483648, Environment: a, Criteria: many, Approvals: many}},
 		KnownDefects: many, OpenReservations: []pv.OpenReservation{{PV: a, Text: a, Owner: a, Deadline: a}},
+		Authorises: []pv.Authorised{{
+			Environment: a, ComposeProject: a, ComposeHash: a, ValuesHash: a, ChecksHash: a, SecretNames: many,
+			Images: []v1alpha1.ServiceImage{{Service: a, Image: a}, {Service: a, Image: a + "@" + a}},
+		}},
 	}
 	return d, Signed{
 		Decision: v1alpha1.PVAcceptedWithReservations, Reason: a, SignedBy: a, Method: a, KeyID: a, Email: a, SignatureHash: a, PDFHash: a,

@@ -29,6 +29,7 @@ type words struct {
 	findings, critical, high, medium, low, karma, works, level                                               safe
 	defects, noDefects, reservations, earlier, noReservations, pvName                                        safe
 	text, owner, deadline                                                                                    safe
+	authorises, authorisesIntro, composeProject, composeHash, valuesHash, checksHash, secretNames            safe
 	hashes, hashesIntro                                                                                      safe
 	decision, statement, accepted, withReservations, refused                                                 safe
 	chooseOne, reason, reasonHint, reservationsHint                                                          safe
@@ -122,6 +123,15 @@ var french = words{
 	text:           "Réserve",
 	owner:          "Responsable",
 	deadline:       "Échéance",
+
+	authorises: "Ce que l’acceptation autorise à exécuter",
+	authorisesIntro: "Un serveur qui exige la signature du client n’exécute, dans chaque environnement, rien d’autre que ce qui " +
+		"est désigné ici. Le contenu des secrets n’y figure pas, seulement le nom des variables.",
+	composeProject: "Projet Compose",
+	composeHash:    "Empreinte du fichier compose",
+	valuesHash:     "Empreinte des valeurs",
+	checksHash:     "Empreinte des contrôles de santé",
+	secretNames:    "Variables secrètes",
 
 	hashes: "Identification",
 	hashesIntro: "Le présent PDF est une mise en page du document électronique d’empreinte ci-dessous, qui seul fait référence : " +
@@ -236,6 +246,15 @@ var english = words{
 	text:           "Reservation",
 	owner:          "Owner",
 	deadline:       "Deadline",
+
+	authorises: "What the acceptance lets run",
+	authorisesIntro: "In each environment, a server that demands the client’s signature runs nothing but what is named here. The " +
+		"contents of secrets are not part of it, only the names of the variables.",
+	composeProject: "Compose project",
+	composeHash:    "Hash of the compose file",
+	valuesHash:     "Hash of the values",
+	checksHash:     "Hash of the health checks",
+	secretNames:    "Secret variables",
 
 	hashes: "Identification",
 	hashesIntro: "This PDF is a layout of the electronic document with the hash below, which alone is authoritative: another hash " +

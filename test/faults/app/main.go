@@ -25,6 +25,10 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "job" {
+		job()
+		return
+	}
 	fmt.Println("version", os.Getenv("VERSION"), "starts")
 	begin := time.Now()
 	if after, err := time.ParseDuration(os.Getenv("EXIT_AFTER")); err == nil {
@@ -58,6 +62,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// job takes JOB_TIME and ends with JOB_EXIT.
+func job() {
+	took, _ := time.ParseDuration(os.Getenv("JOB_TIME"))
+	code, _ := strconv.Atoi(os.Getenv("JOB_EXIT"))
+	time.Sleep(took)
+	fmt.Println("migrated to", os.Getenv("VERSION"))
+	os.Exit(code)
 }
 
 // hog takes memory page by page.

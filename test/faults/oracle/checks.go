@@ -12,7 +12,7 @@ import (
 
 // Check applies all checks and returns what was violated, one sentence each.
 func Check(r Record) []string {
-	return slices.Concat(Lost(r), Doubled(r), Unauthorised(r), Touched(r), NotServed(r), WentBack(r))
+	return slices.Concat(Lost(r), Doubled(r), Unauthorised(r), Touched(r), NotServed(r), WentBack(r), Jobs(r))
 }
 
 // inFlight is how long the engine may go on with a call after whoever made it was killed.
@@ -233,7 +233,7 @@ var follows = map[string][]string{
 	v1alpha1.RolloutHeld:      {v1alpha1.RolloutSuperseded},
 }
 
-// WentBack: the sequence never goes down once a Rollout was reported healthy, and neither do the phases of a Rollout, unless
+// WentBack: the sequence never goes down once a Rollout was reported healthy or removed, and neither do the phases of a Rollout, unless
 // the agent or engine was killed in between; what ended has ended.
 func WentBack(r Record) (violations []string) {
 	reached := int64(0)
@@ -246,12 +246,14 @@ func WentBack(r Record) (violations []string) {
 		switch {
 		case e.Kind == Forgot:
 			clear(last) // but not what was reached: what runs is older or not, whatever the agent remembers
+		case e.Kind == Withdrawn:
+			delete(last, e.Rollout)
 		case e.Kind == Report:
 			before := last[e.Rollout]
 			last[e.Rollout] = seen{e.Phase, i}
 			violations = append(violations, badStep(r, e, before.phase, before.at, i)...)
 			for _, o := range r.orders(i) {
-				if o.Rollout == e.Rollout && e.Phase == v1alpha1.RolloutHealthy {
+				if o.Rollout == e.Rollout && (e.Phase == v1alpha1.RolloutHealthy || e.Phase == v1alpha1.RolloutRemoved) {
 					reached = max(reached, o.Sequence)
 				}
 			}
@@ -263,7 +265,7 @@ func WentBack(r Record) (violations []string) {
 				}
 			}
 			if highest < reached {
-				violations = append(violations, fmt.Sprintf("sequence went back: %s of %s of sequence %d after %d was healthy", e.Action, e.Service, highest, reached))
+				violations = append(violations, fmt.Sprintf("sequence went back: %s of %s of sequence %d after %d was carried out", e.Action, e.Service, highest, reached))
 			}
 		}
 	}
@@ -281,18 +283,23 @@ func badStep(r Record, e Entry, before string, from, to int) []string {
 }
 
 // Lost: every order was reported on and ended in one of its phases, at most one is healthy, and what runs at the end is what
-// the healthy one names, no more and no less.
+// the healthy one names, no more and no less; after a removal, nothing.
 func Lost(r Record) (violations []string) {
-	last := map[string]Entry{}
+	last, withdrawn := map[string]Entry{}, map[string]bool{}
 	for _, e := range r.Entries {
 		if e.Kind == Report {
 			last[e.Rollout] = e
+		}
+		if e.Kind == Withdrawn {
+			withdrawn[e.Rollout] = true
 		}
 	}
 	var healthy []*Order
 	for _, o := range r.orders(len(r.Entries)) {
 		report := last[o.Rollout]
 		switch {
+		case withdrawn[o.Rollout]:
+			continue
 		case report.Phase == "":
 			violations = append(violations, fmt.Sprintf("L: nothing was ever reported on %s", o.Rollout))
 		case rank[report.Phase] < final:
@@ -310,6 +317,9 @@ func Lost(r Record) (violations []string) {
 	if len(healthy) == 1 {
 		violations = append(violations, runsOnly(healthy[0], r.Final)...)
 	}
+	if o := newestOrder(r.orders(len(r.Entries))); o != nil && o.Remove && len(r.Final) > 0 {
+		violations = append(violations, fmt.Sprintf("L: %s has left %d containers behind", o.Rollout, len(r.Final)))
+	}
 	for _, e := range last {
 		if e.Phase == v1alpha1.RolloutRolledBack && e.Serving == 0 {
 			violations = append(violations, fmt.Sprintf("L: %s was rolled back to nothing", e.Rollout))
@@ -322,7 +332,10 @@ func Lost(r Record) (violations []string) {
 func runsOnly(o *Order, running []Running) (violations []string) {
 	count := map[slot]int{}
 	for _, c := range running {
-		if o.Images[c.Service] != c.Image {
+		if c.Job && c.State != "running" {
+			continue // what it said can be read until the next release
+		}
+		if o.Images[c.Service] != c.Image || c.Job {
 			violations = append(violations, fmt.Sprintf("L: beside %s there is a container of %s (%s) with image %s", o.Rollout, c.Service, c.State, c.Image))
 			continue
 		}
@@ -331,6 +344,9 @@ func runsOnly(o *Order, running []Running) (violations []string) {
 		}
 	}
 	for service, image := range o.Images {
+		if slices.Contains(o.Jobs, service) {
+			continue
+		}
 		if n := count[slot{service, image}]; n != o.replicas(service) {
 			violations = append(violations, fmt.Sprintf("L: %s is healthy, but %d of %d containers of %s run", o.Rollout, n, o.replicas(service), service))
 		}

@@ -70,11 +70,37 @@ func replaced() *story {
 		do(Destroy, "a1").do(Start, "b1")
 }
 
+// job is do for the container of a job.
+func (s *story) job(action, id, image, exit string) *story {
+	return s.add(Entry{Kind: Container, Action: action, ID: id, Service: "migrate", Image: image, ExitCode: exit})
+}
+
+func (s *story) also(c Running) *story {
+	s.Final = append(s.Final, c)
+	return s
+}
+
+// migrated goes on with release b, which has a job.
+func migrated() *story {
+	return first().order(2, "b", migrates).pull("b").says("r2", "Pulling", "Migrating").job(Create, "m1", "b", "").job(Start, "m1", "b", "").
+		killed().job(Die, "m1", "b", "0").says("r2", "Starting").do(Create, "b1").do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").do(Start, "b1")
+}
+
+func migrates(o *Order) { o.Images["migrate"], o.Jobs = o.Images["web"], []string{"migrate"} }
+
+func removes(o *Order) { o.Images, o.Remove = nil, true }
+
 func startFirst(o *Order) { o.StartFirst = true }
 
 func TestGoodRecords(t *testing.T) {
 	for name, s := range map[string]*story{
-		"first":    first(),
+		"first": first(),
+		"migrated": migrated().says("r2", "Checking", "Healthy").says("r1", "Superseded").runs("b1").
+			also(Running{ID: "m1", Service: "migrate", Image: "b", State: "exited", Job: true}),
+		"withdrawn": replaced().says("r2", "Healthy").says("r1", "Superseded").add(Entry{Kind: Withdrawn, Rollout: "r2"}).
+			add(Entry{Kind: Withdrawn, Rollout: "r1"}).says("r1", "Rejected").runs("b1"),
+		"removed": first().order(2, "", removes).says("r2", "Removing").do(Kill, "a1").killed().do(Die, "a1").do(Destroy, "a1").
+			says("r1", "Superseded").says("r2", "Removed").runs(),
 		"replaced": replaced().says("r2", "Checking", "Healthy").says("r1", "Superseded").runs("b1"),
 		"rolled back": replaced().says("r2", "Checking").do(Create, "a2").do(Kill, "b1").do(Die, "b1").do(Destroy, "b1").
 			do(Start, "a2").says("r2", "RolledBack").runs("a2"),
@@ -142,6 +168,18 @@ func TestBadRecords(t *testing.T) {
 			do(Start, "b1").do(Healthy, "b1").do(Unhealthy, "b1").do(Kill, "a1"), "0 others are healthy, 1 wanted"},
 		"both stopped": {NotServed, first().do(Healthy, "a1").order(2, "b", startFirst).pull("b").do(Create, "b1").do(Start, "b1").
 			do(Healthy, "b1").do(Kill, "a1").do(Kill, "b1"), "0 others are healthy, 1 wanted"},
+		"job twice": {Jobs, migrated().do(Die, "b1").job(Create, "m2", "b", "").job(Start, "m2", "b", ""), "ran 2 times"},
+		"job again": {Jobs, migrated().job(Start, "m1", "b", ""), "ran 2 times"},
+		"job never": {Jobs, first().order(2, "b", migrates).pull("b").do(Create, "b1").do(Start, "b1").says("r2", "Healthy"), "ran 0 times"},
+		"job failed, created": {Jobs, first().order(2, "b", migrates).pull("b").job(Create, "m1", "b", "").job(Start, "m1", "b", "").
+			job(Die, "m1", "b", "1").do(Create, "b1"), "before job migrate had ended well"},
+		"created before the job's end": {Jobs, first().order(2, "b", migrates).pull("b").job(Create, "m1", "b", "").job(Start, "m1", "b", "").
+			do(Create, "b1"), "before job migrate had ended well"},
+		"job runs on": {Lost, migrated().says("r2", "Healthy").says("r1", "Superseded").runs("b1").
+			also(Running{ID: "m1", Service: "migrate", Image: "b", State: "running", Job: true}), "beside r2"},
+		"removed, something runs": {Lost, first().order(2, "", removes).says("r2", "Removing").do(Kill, "a1").says("r2", "Removed").runs("a1"), "left 1 containers"},
+		"removed, created again": {WentBack, first().order(2, "", removes).says("r2", "Removing").do(Kill, "a1").do(Die, "a1").do(Destroy, "a1").
+			says("r2", "Removed").do(Create, "a2"), "sequence went back"},
 		"older again":          {WentBack, replaced().says("r2", "Healthy").do(Create, "a2"), "sequence went back"},
 		"older started":        {WentBack, replaced().says("r2", "Healthy").do(Start, "a1"), "sequence went back"},
 		"forgot, older again":  {WentBack, replaced().says("r2", "Healthy").add(Entry{Kind: Forgot}).do(Create, "a2"), "sequence went back"},

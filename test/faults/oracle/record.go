@@ -33,6 +33,8 @@ const (
 	Disturbance Kind = "disturbance"
 	// Forgot: the agent's state was damaged or taken away, so that it may have to tell, and do, everything anew.
 	Forgot Kind = "forgot"
+	// Withdrawn: the control plane has forgotten a Rollout, or what was reported on it. Rollout is set.
+	Withdrawn Kind = "withdrawn"
 )
 
 // Actions of a container, as the engine names them.
@@ -56,6 +58,8 @@ type Entry struct {
 	Order *Order
 	// Action, ID, Service and Image of a container; Image is by digest.
 	Action, ID, Service, Image string
+	// ExitCode that a container died with.
+	ExitCode string
 	// Rollout's name, Phase and Serving (the sequence that serves instead) of a report.
 	Rollout, Phase string
 	Serving        int64
@@ -74,6 +78,10 @@ type Order struct {
 	Replicas map[string]int
 	// StartFirst promises that the old containers serve until the new ones are healthy. Its services have healthchecks.
 	StartFirst bool
+	// Jobs are those of its services that run once, to their end, before any other starts. Their image is no other order's.
+	Jobs []string
+	// Remove orders everything to be taken down. It has no images.
+	Remove bool
 	// Void orders are not authorised: they must never have an effect.
 	Void bool
 	// Ends are the phases that it may end in.
@@ -87,6 +95,8 @@ type Running struct {
 	ID, Service, Image string
 	// State as the engine names it.
 	State string
+	// Job says that it was to run once.
+	Job bool
 }
 
 // Record is all that happened in one environment, and what ran at the end.

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"gitlab.com/dynors/sirrat/internal/offline"
+)
+
+// ForUser makes a client with the credentials of whoever runs this process: those of `docker login`.
+func ForUser() *Client {
+	return &Client{keychain: authn.DefaultKeychain, transport: remote.DefaultTransport}
+}
+
+// in is the repository of a pinned image.
+func in(pinned, digest string) (name.Digest, error) {
+	repository, err := Repository(pinned)
+	if err != nil {
+		return name.Digest{}, err
+	}
+	d, err := name.NewDigest(repository + "@" + digest)
+	if err != nil {
+		return name.Digest{}, fmt.Errorf("image %s: %w", pinned, err)
+	}
+	return d, nil
+}
+
+// Manifest returns the bytes of a manifest or index in the repository of a pinned image.
+func (c *Client) Manifest(ctx context.Context, pinned, digest string) ([]byte, error) {
+	ref, err := in(pinned, digest)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	d, err := remote.Get(ref, c.options(ctx)...)
+	if err != nil {
+		return nil, explain("read "+ref.String(), err)
+	}
+	return d.Manifest, nil
+}
+
+// Blob opens a blob in the repository of a pinned image. It is as compressed as the registry has it, and not bounded in time:
+// the context is. The caller checks it against its digest.
+func (c *Client) Blob(ctx context.Context, pinned string, d offline.Descriptor) (io.ReadCloser, error) {
+	ref, err := in(pinned, d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	layer, err := remote.Layer(ref, c.options(ctx)...)
+	if err != nil {
+		return nil, explain("read "+ref.String(), err)
+	}
+	content, err := layer.Compressed()
+	if err != nil {
+		return nil, explain("read "+ref.String(), err)
+	}
+	return content, nil
+}
