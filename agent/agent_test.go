@@ -288,7 +288,7 @@ func TestPullFails(t *testing.T) {
 	if status.ServingSequence != 1 || !strings.Contains(status.Message, "r1 keeps serving") || len(status.LastLogs) > 0 {
 		t.Errorf("%+v", status)
 	}
-	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); c == nil || c.Reason != v1alpha1.ReasonPullFailed {
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); c == nil || c.Reason != v1alpha1.ReasonImageNotFound {
 		t.Errorf("conditions %+v", status.Conditions)
 	}
 	if after := s.container("web"); after.ID != before.ID || !after.StartedAt.Equal(before.StartedAt) {
