@@ -67,6 +67,18 @@ func unjoinedServer(t testing.TB) *server {
 	return s
 }
 
+// anotherProject is the name of one more compose project. Agents end before it is removed: they would heal it.
+func (s *server) anotherProject() string {
+	s.Helper()
+	project := enginetest.Project(s, s.raw)
+	s.Cleanup(func() {
+		for _, stop := range s.stops {
+			stop()
+		}
+	})
+	return project
+}
+
 // web is a compose file with one service that has a healthcheck and a port.
 const web = `
 services:
@@ -288,7 +300,7 @@ func TestPullFails(t *testing.T) {
 	if status.ServingSequence != 1 || !strings.Contains(status.Message, "r1 keeps serving") || len(status.LastLogs) > 0 {
 		t.Errorf("%+v", status)
 	}
-	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); c == nil || c.Reason != v1alpha1.ReasonPullFailed {
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady); c == nil || c.Reason != v1alpha1.ReasonImageNotFound {
 		t.Errorf("conditions %+v", status.Conditions)
 	}
 	if after := s.container("web"); after.ID != before.ID || !after.StartedAt.Equal(before.StartedAt) {
@@ -352,7 +364,7 @@ func TestSeveralProjects(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.run()
-	other := enginetest.Project(t, s.raw)
+	other := s.anotherProject()
 	image := s.registry.Image(t, "app", "VERSION=1")
 	bad := s.order(other)
 	bad.compose, bad.images = "services: {job: {image: a}}", map[string]string{"job": s.registry.Image(t, "app", "EXIT=1")}

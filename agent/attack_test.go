@@ -244,7 +244,7 @@ func TestAttacksOnOrders(t *testing.T) {
 	t.Run("what the client signed is deployed", func(t *testing.T) {
 		o := s.webOrder(50, image)
 		production(accept(client, nil))(&o)
-		o.composeProject = enginetest.Project(t, s.raw)
+		o.composeProject = s.anotherProject()
 		o.values["PORT"] = fmt.Sprint(enginetest.FreePort(t))
 		s.await(s.send(o), v1alpha1.RolloutHealthy)
 	})

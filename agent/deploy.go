@@ -238,7 +238,7 @@ func (w *worker) restored(ctx context.Context, target *resolved) error {
 	if verdict.Status != health.Down {
 		return nil
 	}
-	return w.up(ctx, target, verdict.Worst()) // and leave alone what has completed
+	return w.up(ctx, target, attempt.Spec, verdict.Worst()) // and leave alone what has completed
 }
 
 // before is what was observed before anything was touched.
@@ -255,7 +255,7 @@ func (w *worker) start(ctx context.Context, target *resolved) error {
 	if err := w.passNoReturn(); err != nil {
 		return err
 	}
-	return w.up(ctx, target, nil)
+	return w.up(ctx, target, w.disk.Attempt.Spec, nil)
 }
 
 // check waits for health.
@@ -279,17 +279,17 @@ func (w *worker) newer(ctx context.Context) bool {
 }
 
 // up converges the containers. It is not interrupted half-way by the end of the agent, unless it takes long.
-func (w *worker) up(ctx context.Context, target *resolved, services []string) error {
+func (w *worker) up(ctx context.Context, target *resolved, spec v1alpha1.RolloutSpec, services []string) error {
 	calm, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
 		sleep(calm, stopGrace)
 		cancel()
 	})()
-	err := w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+	err := w.converge(ctx, calm, target, spec, services)
 	if w.vanished(ctx, target, err) {
 		if err = w.pull(ctx, target); err == nil {
-			err = w.converge(ctx, calm, target, w.disk.Attempt.Spec, services)
+			err = w.converge(ctx, calm, target, spec, services)
 		}
 	}
 	var f *failed

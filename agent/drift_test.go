@@ -219,7 +219,7 @@ func TestConflicts(t *testing.T) {
 	s.run()
 	image := s.registry.Image(t, "app", "VERSION=1")
 	subnet := fmt.Sprintf("10.99.%d.0/24", s.port%250)
-	other := enginetest.Project(t, s.raw)
+	other := s.anotherProject()
 	occupant := s.order(other)
 	occupant.compose = "services: {a: {image: a, ports: [\"127.0.0.1:" + fmt.Sprint(s.port) + ":8080\"]}}\nnetworks: {default: {ipam: {config: [{subnet: " + subnet + "}]}}}\n"
 	occupant.images = map[string]string{"a": image}

@@ -52,6 +52,8 @@ type host struct {
 	log   *logs
 	// pullStall is how long a pull may stand still; 0 for the default.
 	pullStall time.Duration
+	// stops end the agents that run in this process.
+	stops []func()
 }
 
 func newHost(t testing.TB) *host {
@@ -180,6 +182,7 @@ func (h *host) runWith(o agent.Options) (stop func()) {
 		}
 	})
 	h.Cleanup(stop)
+	h.stops = append(h.stops, stop)
 	return stop
 }
 

@@ -227,7 +227,7 @@ func TestNeighbours(t *testing.T) {
 	s := newServer(t)
 	s.run()
 	good, bad := s.registry.Image(t, "app", "VERSION=1"), s.registry.Image(t, "app", "VERSION=2", "SICK=1")
-	steady, failing, leaving := s.webOrder(1, good), s.order(enginetest.Project(t, s.raw)), s.order(enginetest.Project(t, s.raw))
+	steady, failing, leaving := s.webOrder(1, good), s.order(s.anotherProject()), s.order(s.anotherProject())
 	leaving.project, leaving.environment = s.project, "staging" // of the same project as the steady one
 	for _, o := range []*order{&failing, &leaving} {
 		o.compose, o.images, o.timeout = stateful, map[string]string{"db": good, "web": good}, time.Minute

@@ -146,7 +146,9 @@ func (w *worker) restore(ctx context.Context, good *state.Deployment) (*health.V
 	if err != nil {
 		return nil, err
 	}
-	if err := w.up(ctx, target, nil); err != nil {
+	spec := w.disk.Attempt.Spec
+	spec.Strategy.Timeout = good.Spec.Strategy.Timeout // that of the release which failed may be too short for it
+	if err := w.up(ctx, target, spec, nil); err != nil {
 		return nil, err
 	}
 	verdict, err := w.await(ctx, target, *good, health.BaselineOf(before), w.before().Sick(), false)

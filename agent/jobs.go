@@ -107,7 +107,7 @@ func (w *worker) ensure(ctx context.Context, target *resolved, job string) error
 			return nil
 		case len(missing) > 0 && !started:
 			started = true
-			if err := w.up(ctx, target, missing); err != nil {
+			if err := w.up(ctx, target, w.disk.Attempt.Spec, missing); err != nil {
 				return err
 			}
 			continue

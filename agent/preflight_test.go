@@ -91,7 +91,7 @@ func TestPreflight(t *testing.T) {
 			"service web publishes port "+l.Addr().String()+"/tcp, which agent.test (process ")
 	})
 	t.Run("port of another project", func(t *testing.T) {
-		other := enginetest.Project(t, s.raw)
+		other := s.anotherProject()
 		o := s.order(other)
 		o.compose, o.images = web, map[string]string{"web": before.Image}
 		o.values = map[string]string{"PORT": fmt.Sprint(enginetest.FreePort(t))}

@@ -46,7 +46,7 @@ func TestPrune(t *testing.T) {
 	}
 	s.await(s.send(s.webOrder(1, images[0])), v1alpha1.RolloutHealthy)
 	s.await(s.send(s.webOrder(2, images[1])), v1alpha1.RolloutHealthy)
-	other := s.order(enginetest.Project(t, s.raw))
+	other := s.order(s.anotherProject())
 	other.compose, other.images = "services: {app: {image: a}}", map[string]string{"app": images[1]}
 	s.await(s.send(other), v1alpha1.RolloutHealthy)
 	for i := 2; i <= 4; i++ {

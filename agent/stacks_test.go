@@ -100,7 +100,7 @@ func (s *server) readStack(file string, i int, image string) *stack {
 	for _, m := range directive.FindAllStringSubmatch(string(text), -1) {
 		st.told[m[1]] = strings.Split(m[2], ", ")
 	}
-	st.order = s.order(enginetest.Project(s, s.raw))
+	st.order = s.order(s.anotherProject())
 	st.order.compose, st.order.timeout, st.order.images = string(text), 3*time.Minute, map[string]string{}
 	st.order.values = map[string]string{
 		"PORT": fmt.Sprint(enginetest.FreePort(s)), "DB_PASSWORD": "s3cret-password", "API_TOKEN": "t0ken-of-api",
