@@ -5,6 +5,7 @@ package faults
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -32,13 +33,15 @@ type watcher struct {
 	// last event of the engine, and those of the same moment, so that none is lost or counted twice when the engine was away.
 	last time.Time
 	seen map[string]bool
-	// phases that were recorded, by Rollout.
-	phases map[string]string
+	// phases that were recorded, and the version of the object that was looked at last, by Rollout: a list may be ahead of
+	// the watch.
+	phases   map[string]string
+	versions map[string]uint64
 }
 
 func (w *world) watch() *watcher {
 	w.Helper()
-	r := &watcher{w: w, seen: map[string]bool{}, phases: map[string]string{}, last: time.Now().Add(-time.Second)}
+	r := &watcher{w: w, seen: map[string]bool{}, phases: map[string]string{}, versions: map[string]uint64{}, last: time.Now().Add(-time.Second)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	w.Cleanup(func() { cancel(); wg.Wait() })
@@ -120,8 +123,16 @@ func (r *watcher) report(object *unstructured.Unstructured) {
 	phase, _, _ := unstructured.NestedString(object.Object, "status", "phase")
 	serving, _, _ := unstructured.NestedInt64(object.Object, "status", "servingSequence")
 	name := object.GetName()
+	version, err := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
+	if err != nil {
+		r.w.Errorf("resource version of %s: %s", name, err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if version <= r.versions[name] {
+		return
+	}
+	r.versions[name] = version
 	if phase == "" || r.phases[name] == phase {
 		return
 	}
