@@ -180,8 +180,12 @@ func (w *world) migrating(image string, ends ...string) order {
 	return o
 }
 
-// twins makes an order of two containers that start before the old ones stop.
+// twins makes an order of two containers that start before the old ones stop. A bad one fails without anything to go back
+// from, unless it was killed so late that an old one had gone.
 func (w *world) twins(image string, ends ...string) order {
+	if slices.Contains(ends, v1alpha1.RolloutRolledBack) {
+		ends = append(slices.Clone(ends), v1alpha1.RolloutFailed)
+	}
 	return order{
 		compose: twins, images: map[string]string{"web": image}, replicas: map[string]int{"web": 2}, timeout: time.Minute, ends: ends,
 		startFirst: true,
