@@ -75,6 +75,7 @@ func BenchmarkNoop(b *testing.B) {
 	a := &Agent{log: logr.Discard(), engine: engine, store: store, workers: map[state.Key]*worker{}, calm: time.AfterFunc(time.Hour, func() {})}
 	a.identity = enrol.Identity{Host: "bench"}
 	a.reporter = newReporter("bench", nil, a.log)
+	a.monitor = newMonitor("bench", 1, time.Now())
 	image := registry.Image(b, "app")
 	if err := engine.Pull(b.Context(), image, nil, 0, func(compose.Progress) {}); err != nil {
 		b.Fatal(err)
