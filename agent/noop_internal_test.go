@@ -72,7 +72,7 @@ func BenchmarkNoop(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a := &Agent{log: logr.Discard(), engine: engine, store: store, workers: map[state.Key]*worker{}, calm: time.AfterFunc(time.Hour, func() {})}
+	a := &Agent{options: Options{DataDir: b.TempDir()}, log: logr.Discard(), engine: engine, store: store, workers: map[state.Key]*worker{}, calm: time.AfterFunc(time.Hour, func() {})}
 	a.identity = enrol.Identity{Host: "bench"}
 	a.reporter = newReporter("bench", nil, a.log)
 	a.monitor = newMonitor("bench", 1, time.Now())
