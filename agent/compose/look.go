@@ -90,7 +90,9 @@ func viewed(c container.InspectResponse) converge.Container {
 	if c.Config != nil {
 		labels := c.Config.Labels
 		v.Hash, v.Ours, v.OneOff = labels[api.ConfigHashLabel], labels[OwnLabel] != "", labels[api.OneoffLabel] == "True"
-		v.Number, _ = strconv.Atoi(labels[api.ContainerNumberLabel])
+		if number, err := strconv.Atoi(labels[api.ContainerNumberLabel]); err == nil { // somebody else's container has none
+			v.Number = number
+		}
 	}
 	if created, err := time.Parse(time.RFC3339Nano, c.Created); err == nil {
 		v.Created = created
