@@ -15,7 +15,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"gitlab.com/dynors/sirrat/agent/state"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
@@ -134,20 +133,5 @@ func TestPrintable(t *testing.T) {
 	}
 	if got := shorten(strings.Repeat("é", maxMessage) + "\n"); len(got) > maxMessage+3 || !strings.HasSuffix(got, "é…") {
 		t.Errorf("%d bytes, ends %q", len(got), got[len(got)-8:])
-	}
-}
-
-// A project that was created anew under the same name counts from one, and the old one's authorizations are void.
-func TestRetire(t *testing.T) {
-	e := &state.Environment{}
-	retire(e, "a")
-	e.Highest = 57
-	retire(e, "a")
-	if e.Highest != 57 || len(e.Retired) != 0 {
-		t.Errorf("%+v", e)
-	}
-	retire(e, "b")
-	if e.Highest != 0 || e.ProjectUID != "b" || len(e.Retired) != 1 || e.Retired[0] != "a" {
-		t.Errorf("%+v", e)
 	}
 }

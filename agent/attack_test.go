@@ -239,6 +239,12 @@ func TestAttacksOnOrders(t *testing.T) {
 		}
 		s.ahead("sequence 6 of " + s.project + "/dev was carried out here")
 		s.untouched(before.ID, before.StartedAt)
+		status = s.await(s.send(s.webOrder(6, image)), v1alpha1.RolloutRejected)
+		if stalled := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled); stalled.Reason != v1alpha1.ReasonOlderSequence || status.ServingSequence != 6 {
+			t.Errorf("the number of what serves, with another image: %+v, serving %d", stalled, status.ServingSequence)
+		}
+		s.ahead("carried out here with another bundle")
+		s.untouched(before.ID, before.StartedAt)
 	})
 
 	t.Run("what the client signed is deployed", func(t *testing.T) {

@@ -80,7 +80,7 @@ func (w *worker) deploy(ctx context.Context, rollout *v1alpha1.Rollout) time.Tim
 		f.Phase, f.Message = v1alpha1.RolloutFailed, f.Message+"; a newer rollout came before the way back ended"
 		w.disk.Fail(f)
 	}
-	retire(w.disk, d.Spec.ProjectUID)
+	w.disk.Retire(d.Spec.ProjectUID)
 	w.disk.Highest = max(w.disk.Highest, d.Spec.Sequence)
 	d.Begin(v1alpha1.RolloutPreflight, time.Now())
 	touched := w.disk.Attempt != nil && w.disk.Attempt.Touched

@@ -257,7 +257,7 @@ func (h *host) signed(o order) v1alpha1.RolloutSpec {
 	spec := v1alpha1.RolloutSpec{
 		Project: o.project, ProjectUID: "uid-of-" + o.project, Environment: o.environment, Sequence: o.sequence,
 		Release:    v1alpha1.RolloutRelease{Name: fmt.Sprintf("r%d", o.sequence), UID: fmt.Sprintf("uid-%d", o.sequence), Commit: strings.Repeat("a", 40)},
-		BundleHash: "sha256:" + strings.Repeat("b", 64), ComposeProject: o.composeProject, Compose: o.compose,
+		BundleHash: envelope.Hash([]byte(fmt.Sprint(o.compose, o.images, o.values))), ComposeProject: o.composeProject, Compose: o.compose,
 		ComposeHash: composefile.Hash(o.compose), Irreversible: o.irreversible, Values: o.values, SecretRefs: o.secrets, RegistrySecretRef: o.registrySecret, HealthChecks: o.checks,
 		Strategy: v1alpha1.RolloutStrategy{
 			Strategy: "Recreate", MaxUnavailable: 1, AutoRollback: ptr.To(!o.noWayBack), Timeout: metav1.Duration{Duration: o.timeout}, Keep: o.keep,

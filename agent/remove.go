@@ -41,7 +41,7 @@ func (w *worker) beginRemoval(ctx context.Context, rollout *v1alpha1.Rollout) ti
 	if previous := w.disk.Attempt; previous != nil && previous.Phase == v1alpha1.RolloutRemoving {
 		names = previous.Owned
 	}
-	retire(w.disk, d.Spec.ProjectUID)
+	w.disk.Retire(d.Spec.ProjectUID)
 	w.disk.Highest = max(w.disk.Highest, d.Spec.Sequence)
 	w.disk.Current, w.disk.LastGood, w.disk.Removed = nil, nil, nil
 	w.disk.NoWayBack, w.disk.Sets, w.disk.PruneDue = "", nil, true // no image is kept for it

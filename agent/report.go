@@ -4,7 +4,6 @@ package agent
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -70,12 +69,10 @@ func (w *worker) forgotten(rollout *v1alpha1.Rollout) bool {
 	default:
 		return false
 	}
-	d := w.disk
 	if w.damaged != nil || w.failureOf(rollout) != nil {
 		return false
 	}
-	older := rollout.Spec.ProjectUID == d.ProjectUID && rollout.Spec.Sequence < d.Highest && w.behind(rollout.Spec) == ""
-	return older || slices.Contains(d.Retired, rollout.Spec.ProjectUID)
+	return w.overtaken(rollout.Spec) && w.behind(rollout.Spec) == ""
 }
 
 // phaseOf is the status but for a suspension.
@@ -120,11 +117,11 @@ func (w *worker) phaseOf(rollout *v1alpha1.Rollout) (status v1alpha1.RolloutStat
 	case isRejected:
 		s.Phase, s.Message = v1alpha1.RolloutRejected, shorten(rejected.message)
 		conditions(&s, rejected.reason, moveStalled)
-	case rollout.Spec.Sequence < d.Highest && w.behind(rollout.Spec) != "":
+	case w.overtaken(rollout.Spec) && w.behind(rollout.Spec) != "":
 		s.Phase, s.ServingSequence = v1alpha1.RolloutRejected, d.Highest
 		s.Message = shorten(w.behind(rollout.Spec) + ": was it restored from an older backup? What runs keeps running")
 		conditions(&s, v1alpha1.ReasonOlderSequence, moveStalled)
-	case rollout.Spec.Sequence < d.Highest && rollout.Spec.ProjectUID == d.ProjectUID, slices.Contains(d.Retired, rollout.Spec.ProjectUID):
+	case w.overtaken(rollout.Spec):
 		s.Phase, s.Message = v1alpha1.RolloutSuperseded, fmt.Sprintf("sequence %d took its place", d.Highest)
 		s.Timings = rollout.Status.Timings
 		conditions(&s, v1alpha1.ReasonSuperseded, moveDone)

@@ -30,6 +30,9 @@ func (w *worker) verify(ctx context.Context, spec v1alpha1.RolloutSpec, started 
 	if slices.Contains(w.disk.Retired, spec.ProjectUID) {
 		return fmt.Errorf("%w: the project of uid %s was replaced by a newer one", authorization.ErrOldSequence, spec.ProjectUID)
 	}
+	if w.disk.Contradicts(spec) {
+		return fmt.Errorf("%w: sequence %d, with another bundle", authorization.ErrOldSequence, spec.Sequence)
+	}
 	host := authorization.Host{Name: w.agent.identity.Host, UID: w.agent.identity.HostUID}
 	if _, err := authorization.Verify(ctx, spec, host, time.Now(), minimum, started, w.agent.trust()); err != nil {
 		return err
@@ -100,6 +103,13 @@ func unauthorised(err error) rejection {
 	return rejection{reason: v1alpha1.ReasonAuthorizationInvalid, message: err.Error()}
 }
 
+// overtaken says that a newer order was carried out here, another one of the same number, or one of a newer project.
+func (w *worker) overtaken(spec v1alpha1.RolloutSpec) bool {
+	d := w.disk
+	older := spec.ProjectUID == d.ProjectUID && (spec.Sequence < d.Highest || d.Contradicts(spec))
+	return older || slices.Contains(d.Retired, spec.ProjectUID)
+}
+
 // behind says that a Rollout is of no use because a newer one was carried out here that the control plane does not know:
 // it was restored from an older backup. "" when it knows.
 func (w *worker) behind(spec v1alpha1.RolloutSpec) string {
@@ -109,13 +119,16 @@ func (w *worker) behind(spec v1alpha1.RolloutSpec) string {
 	newest := int64(0)
 	w.mu.Lock()
 	for _, rollout := range w.rollouts {
-		if rollout.Spec.ProjectUID == w.disk.ProjectUID {
+		if rollout.Spec.ProjectUID == w.disk.ProjectUID && !w.disk.Contradicts(rollout.Spec) {
 			newest = max(newest, rollout.Spec.Sequence)
 		}
 	}
 	w.mu.Unlock()
 	if newest >= w.disk.Highest {
 		return ""
+	}
+	if w.disk.Contradicts(spec) {
+		return fmt.Sprintf("sequence %d of %s was carried out here with another bundle than the control plane knows of", w.disk.Highest, w.key)
 	}
 	return fmt.Sprintf("sequence %d of %s was carried out here, and the newest that the control plane knows is %d", w.disk.Highest, w.key, newest)
 }
@@ -184,16 +197,4 @@ func (w *worker) credentials(ctx context.Context, uid string, spec v1alpha1.Roll
 		return nil, fmt.Errorf("secret %s has no key %s", spec.RegistrySecretRef, corev1.DockerConfigJsonKey)
 	}
 	return config, nil
-}
-
-// retire makes the authorizations of an earlier project of the same name void.
-func retire(e *state.Environment, uid string) {
-	if e.ProjectUID == uid {
-		return
-	}
-	if e.ProjectUID != "" {
-		e.Retired = append(e.Retired, e.ProjectUID)
-		e.Highest = 0
-	}
-	e.ProjectUID = uid
 }

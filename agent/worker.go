@@ -290,12 +290,11 @@ func (w *worker) best(ctx context.Context) (*v1alpha1.Rollout, plan.Offer) {
 		uid := string(rollout.UID)
 		spec := rollout.Spec
 		d := w.disk
-		sameProject := d.ProjectUID == "" || spec.ProjectUID == d.ProjectUID
 		switch {
 		case w.failureOf(rollout) != nil, d.Attempt != nil && d.Attempt.UID == uid, d.Current != nil && d.Current.UID == uid,
 			d.Removed != nil && d.Removed.UID == uid:
 			return rollout, plan.Known
-		case sameProject && spec.Sequence < d.Highest, slices.Contains(d.Retired, spec.ProjectUID):
+		case w.overtaken(spec):
 			older = plan.Older
 			behind = cmp.Or(behind, w.behind(spec))
 		case w.isRejected(rollout.UID):

@@ -24,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gitlab.com/dynors/sirrat/agent/disk"
@@ -219,6 +220,40 @@ func (e *Environment) FailureFor(sequence int64, bundleHash string) *Failure {
 		}
 	}
 	return nil
+}
+
+// Contradicts says that another order with the number of this one was carried out: a number is given once, so that a control
+// plane that gives it again does not know what it ordered before.
+func (e *Environment) Contradicts(spec v1alpha1.RolloutSpec) bool {
+	if spec.ProjectUID != e.ProjectUID || spec.Sequence != e.Highest {
+		return false
+	}
+	carried := []*Deployment{e.Current, e.LastGood, e.Removed}
+	if e.Attempt != nil {
+		carried = append(carried, &e.Attempt.Deployment)
+	}
+	for _, d := range carried {
+		if d == nil || d.Spec.ProjectUID != spec.ProjectUID || d.Spec.Sequence != spec.Sequence {
+			continue
+		}
+		if d.Spec.BundleHash != spec.BundleHash || !equality.Semantic.DeepEqual(d.Spec.Remove, spec.Remove) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(e.Failed, func(f Failure) bool { return f.Sequence == spec.Sequence && f.BundleHash != spec.BundleHash })
+}
+
+// Retire makes the orders of an earlier project of the same name void: the one of that uid counts from one, and what failed
+// before says nothing of it.
+func (e *Environment) Retire(uid string) {
+	if e.ProjectUID == uid {
+		return
+	}
+	if e.ProjectUID != "" {
+		e.Retired = append(e.Retired, e.ProjectUID)
+		e.Highest, e.Failed = 0, nil
+	}
+	e.ProjectUID = uid
 }
 
 // Fail moves the attempt to the failures.

@@ -140,3 +140,51 @@ func TestBeginKeepsTheFirstTime(t *testing.T) {
 		t.Errorf("%+v", d.Timings)
 	}
 }
+
+// A project that was created anew under the same name counts from one, and the old one's authorizations are void.
+func TestRetire(t *testing.T) {
+	e := &Environment{}
+	e.Retire("a")
+	e.Highest, e.Failed = 57, []Failure{{Sequence: 1, BundleHash: "sha256:1"}}
+	e.Retire("a")
+	if e.Highest != 57 || len(e.Retired) != 0 || len(e.Failed) != 1 {
+		t.Errorf("%+v", e)
+	}
+	e.Retire("b")
+	if e.Highest != 0 || e.ProjectUID != "b" || len(e.Retired) != 1 || e.Retired[0] != "a" || e.FailureFor(1, "sha256:1") != nil {
+		t.Errorf("%+v", e)
+	}
+}
+
+// A number is given once: another order with the number of one that was carried out is none.
+func TestContradicts(t *testing.T) {
+	spec := func(project string, sequence int64, bundle string, remove *v1alpha1.Removal) v1alpha1.RolloutSpec {
+		return v1alpha1.RolloutSpec{ProjectUID: project, Sequence: sequence, BundleHash: bundle, Remove: remove}
+	}
+	deployment := func(s v1alpha1.RolloutSpec) *Deployment { return &Deployment{Spec: s} }
+	carried := spec("p", 7, "one", nil)
+	current := &Environment{ProjectUID: "p", Highest: 7, Current: deployment(carried)}
+	kept := &v1alpha1.Removal{}
+	for name, c := range map[string]struct {
+		env   *Environment
+		order v1alpha1.RolloutSpec
+		want  bool
+	}{
+		"the same again":                  {current, carried, false},
+		"another bundle":                  {current, spec("p", 7, "two", nil), true},
+		"a removal":                       {current, spec("p", 7, "", kept), true},
+		"a newer one":                     {current, spec("p", 8, "two", nil), false},
+		"another project":                 {current, spec("q", 7, "two", nil), false},
+		"new here":                        {&Environment{}, spec("p", 7, "two", nil), false},
+		"under way":                       {&Environment{ProjectUID: "p", Highest: 7, Attempt: &Attempt{Deployment: *deployment(carried)}}, spec("p", 7, "two", nil), true},
+		"failed":                          {&Environment{ProjectUID: "p", Highest: 7, Failed: []Failure{{Sequence: 7, BundleHash: "one"}}}, spec("p", 7, "two", nil), true},
+		"failed, the same again":          {&Environment{ProjectUID: "p", Highest: 7, Failed: []Failure{{Sequence: 7, BundleHash: "one"}}}, carried, false},
+		"removed, the same again":         {&Environment{ProjectUID: "p", Highest: 7, Removed: deployment(spec("p", 7, "", kept))}, spec("p", 7, "", kept), false},
+		"removed, now with the volumes":   {&Environment{ProjectUID: "p", Highest: 7, Removed: deployment(spec("p", 7, "", kept))}, spec("p", 7, "", &v1alpha1.Removal{Volumes: true}), true},
+		"what serves is of a project ago": {&Environment{ProjectUID: "p", Highest: 7, Current: deployment(spec("o", 7, "one", nil))}, spec("p", 7, "two", nil), false},
+	} {
+		if got := c.env.Contradicts(c.order); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

@@ -25,6 +25,7 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/authorization"
 	"gitlab.com/dynors/sirrat/internal/composefile"
+	"gitlab.com/dynors/sirrat/internal/envelope"
 	"gitlab.com/dynors/sirrat/test/faults/oracle"
 )
 
@@ -234,7 +235,7 @@ func (w *world) create(o order) (name string, err error) {
 	spec := v1alpha1.RolloutSpec{
 		Project: w.project, ProjectUID: o.projectUID, Environment: "dev", Sequence: o.sequence,
 		Release:    v1alpha1.RolloutRelease{Name: fmt.Sprintf("r%d", o.sequence), UID: fmt.Sprintf("uid-%d", o.sequence), Commit: strings.Repeat("a", 40)},
-		BundleHash: "sha256:" + strings.Repeat("b", 64), ComposeProject: w.project, Compose: o.compose,
+		BundleHash: envelope.Hash([]byte(fmt.Sprint(o.compose, o.images, o.values))), ComposeProject: w.project, Compose: o.compose,
 		ComposeHash: composefile.Hash(o.compose), Values: o.values, SecretRefs: o.secrets, HealthChecks: o.checks,
 		Strategy: v1alpha1.RolloutStrategy{
 			Strategy: "Recreate", MaxUnavailable: 1, AutoRollback: ptr.To(true), Timeout: metav1.Duration{Duration: o.timeout},

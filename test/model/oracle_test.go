@@ -127,7 +127,7 @@ func (w *world) judge(ro *v1alpha1.Rollout, at time.Time) {
 		}
 		problems = append(problems, fmt.Sprintf("by step %d (%s): %s", w.history[k].step, w.history[k].what, problem))
 	}
-	w.t.Fatalf("Rollout %s of release %s, authorised at %s, was not allowed:\n%s\n\n%s", ro.Name, ro.Spec.Release.Name, at.Format(time.RFC3339Nano), strings.Join(problems, "\n"), w.trace())
+	w.fail("Rollout %s of release %s, authorised at %s, was not allowed:\n%s", ro.Name, ro.Spec.Release.Name, at.Format(time.RFC3339Nano), strings.Join(problems, "\n"))
 }
 
 // forbidden is the oracle: it knows nothing of the packages that decide. It says which criterion did not hold; end is until

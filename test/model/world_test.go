@@ -68,6 +68,7 @@ func (c *clock) now() time.Time { return time.Unix(c.seconds.Load(), 0).UTC() }
 type world struct {
 	t       *testing.T
 	env     *cptest.Env
+	seed    uint64
 	rng     *rand.Rand
 	clock   clock
 	run     *controllertest.Running
@@ -97,7 +98,7 @@ type moment struct {
 }
 
 func newWorld(t *testing.T, env *cptest.Env, seed uint64) *world {
-	w := &world{t: t, env: env, rng: rand.New(rand.NewPCG(seed, seed)), clients: map[string]client.Client{}, seen: map[string]bool{}, done: map[string]int{}, sent: map[string]int{}}
+	w := &world{t: t, env: env, seed: seed, rng: rand.New(rand.NewPCG(seed, seed)), clients: map[string]client.Client{}, seen: map[string]bool{}, done: map[string]int{}, sent: map[string]int{}}
 	// Whole seconds from the real time on: certificates and tokens are checked against the real clock.
 	w.clock.seconds.Store(time.Now().Unix())
 	w.state = newState()
@@ -133,8 +134,15 @@ func (w *world) admin() client.Client { return w.clients[""] }
 func (w *world) must(err error) {
 	w.t.Helper()
 	if err != nil {
-		w.t.Fatalf("%v\n%s", err, w.trace())
+		w.fail("%v", err)
 	}
+}
+
+// fail ends the story. What went wrong is said last, where cut logs still have it.
+func (w *world) fail(format string, args ...any) {
+	w.t.Helper()
+	w.t.Logf("the end of the story:\n%s", w.trace())
+	w.t.Fatalf("seed %d: "+format, append([]any{w.seed}, args...)...)
 }
 
 // trace is the end of the story, to replay a failure by hand.
