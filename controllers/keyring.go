@@ -21,16 +21,14 @@ import (
 	"gitlab.com/dynors/sirrat/internal/keyset"
 )
 
-// keyState is what a key of the installation may do.
-type keyState string
-
+// What a key of the installation may do.
 const (
 	// stateSigning: agents accept what it signs. The last of these in the ring is the one that signs.
-	stateSigning keyState = "signing"
+	stateSigning = "signing"
 	// stateRetired: rotated out; it proves what it signed, and nothing new.
-	stateRetired keyState = "retired"
+	stateRetired = "retired"
 	// stateRevoked: in the wrong hands, or may be.
-	stateRevoked keyState = "revoked"
+	stateRevoked = "revoked"
 )
 
 // maxStatements bounds the signed key sets that are kept for agents that were away: an agent that misses more rotations
@@ -48,13 +46,8 @@ type keyring struct {
 
 // ringKey is one key. The private half goes when it is no longer needed.
 type ringKey struct {
-	ID      string    `json:"id"`
-	State   keyState  `json:"state"`
-	Made    time.Time `json:"made"`
-	Changed time.Time `json:"changed,omitzero"`
-	Reason  string    `json:"reason,omitempty"`
-	Public  string    `json:"public"`
-	Private string    `json:"private,omitempty"`
+	KeyInfo
+	Private string `json:"private,omitempty"`
 }
 
 // newKeyring is a ring of one key.
@@ -80,7 +73,7 @@ func (r *keyring) add(private []byte, made time.Time) error {
 	if err != nil {
 		return err
 	}
-	r.Keys = append(r.Keys, ringKey{ID: public.ID, State: stateSigning, Made: stamp(made), Public: string(text), Private: string(private)})
+	r.Keys = append(r.Keys, ringKey{KeyInfo{ID: public.ID, State: stateSigning, Made: stamp(made), Public: string(text)}, string(private)})
 	return nil
 }
 
@@ -102,7 +95,7 @@ func (r *keyring) publish(ctx context.Context, at time.Time, before []ringKey) e
 	var signers []crypto.Signer
 	signed := map[string]bool{}
 	for _, key := range r.Keys {
-		map[keyState]map[string]string{stateSigning: set.Keys, stateRetired: set.Retired, stateRevoked: set.Revoked}[key.State][key.ID] = key.Public
+		map[string]map[string]string{stateSigning: set.Keys, stateRetired: set.Retired, stateRevoked: set.Revoked}[key.State][key.ID] = key.Public
 	}
 	for _, key := range append(slices.Clone(r.Keys), before...) {
 		if _, revoked := set.Revoked[key.ID]; revoked || key.State != stateSigning || signed[key.ID] {
@@ -243,7 +236,7 @@ func (r *keyring) store(s *corev1.Secret) error {
 // KeyInfo is what may be told of a key of the installation.
 type KeyInfo struct {
 	ID string `json:"id"`
-	// State is signing, accepted, retired or revoked.
+	// State is signing, retired or revoked; accepted for those that may still sign when it is told.
 	State   string    `json:"state"`
 	Made    time.Time `json:"made"`
 	Changed time.Time `json:"changed,omitzero"`
@@ -268,14 +261,13 @@ func (r *keyring) infos() []KeyInfo {
 	var out []KeyInfo
 	signing := -1
 	for i, k := range r.Keys {
-		info := KeyInfo{ID: k.ID, State: string(k.State), Made: k.Made, Changed: k.Changed, Reason: k.Reason, Public: k.Public}
 		if k.State == stateSigning {
 			if signing >= 0 {
 				out[signing].State = "accepted"
 			}
 			signing = i
 		}
-		out = append(out, info)
+		out = append(out, k.KeyInfo)
 	}
 	return out
 }

@@ -69,7 +69,7 @@ func (k *Keys) Verifiers() []envelope.PublicKey {
 // attesters are the keys whose word on what the signing page saw is taken today: not those that were revoked.
 func (k *Keys) attesters() []envelope.PublicKey { return k.parsed(stateSigning, stateRetired) }
 
-func (k *Keys) parsed(states ...keyState) []envelope.PublicKey {
+func (k *Keys) parsed(states ...string) []envelope.PublicKey {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	var out []envelope.PublicKey

@@ -56,13 +56,9 @@ func (s *session) bundleExportCommand() *cobra.Command {
 
 // exportBundle writes the newest Rollout of an environment on a host, with its images.
 func (s *session) exportBundle(ctx context.Context, o bundleOptions) error {
-	c, err := s.client()
-	if err != nil {
-		return err
-	}
 	var host v1alpha1.Host
-	if err := c.Get(ctx, client.ObjectKey{Name: o.host}, &host); err != nil {
-		return s.notFound(ctx, err, "kind.host", o.host, "")
+	if _, err := s.read(ctx, &host, "kind.host", "", o.host); err != nil {
+		return err
 	}
 	rollout, err := s.orderFor(ctx, o)
 	if err != nil {

@@ -171,26 +171,43 @@ func (s *session) pvs(ctx context.Context, project string) ([]v1alpha1.PV, error
 	return list.Items, nil
 }
 
-// gate reads a quality gate.
-func (s *session) gate(ctx context.Context, project, name string) (*v1alpha1.QualityGate, error) {
+// read reads an object by its name, and says what there is instead when there is none; project is "" for those of the
+// cluster. It returns the client that read it.
+func (s *session) read(ctx context.Context, o client.Object, kind lang.ID, project, name string) (client.Client, error) {
 	c, err := s.client()
 	if err != nil {
 		return nil, err
 	}
-	var gate v1alpha1.QualityGate
-	if err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: name}, &gate); err != nil {
-		return nil, s.notFound(ctx, err, "kind.gate", name, project)
+	if err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: name}, o); err != nil {
+		return nil, s.notFound(ctx, err, kind, name, project)
 	}
-	return &gate, nil
+	return c, nil
+}
+
+// readMine reads an object of the project that is meant.
+func (s *session) readMine(ctx context.Context, o client.Object, kind lang.ID, name string) error {
+	project, err := s.project(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = s.read(ctx, o, kind, project, name)
+	return err
+}
+
+// gate reads a quality gate.
+func (s *session) gate(ctx context.Context, project, name string) (*v1alpha1.QualityGate, error) {
+	gate := &v1alpha1.QualityGate{}
+	_, err := s.read(ctx, gate, "kind.gate", project, name)
+	return gate, err
 }
 
 // release reads a release; without a name the newest.
 func (s *session) release(ctx context.Context, project, name string) (*v1alpha1.Release, error) {
-	c, err := s.client()
-	if err != nil {
-		return nil, err
-	}
 	if name == "" {
+		c, err := s.client()
+		if err != nil {
+			return nil, err
+		}
 		var list v1alpha1.ReleaseList
 		if err := c.List(ctx, &list, client.InNamespace(project)); err != nil {
 			return nil, err
@@ -201,11 +218,9 @@ func (s *session) release(ctx context.Context, project, name string) (*v1alpha1.
 		newest := view.Newest(list.Items)[0]
 		return &newest, nil
 	}
-	var r v1alpha1.Release
-	if err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: name}, &r); err != nil {
-		return nil, s.notFound(ctx, err, "kind.release", name, project)
-	}
-	return &r, nil
+	r := &v1alpha1.Release{}
+	_, err := s.read(ctx, r, "kind.release", project, name)
+	return r, err
 }
 
 // notFound adds to a NotFound what there is instead; other errors stay as they are.

@@ -90,13 +90,10 @@ func (s *session) hostRemoveCommand() *cobra.Command {
 }
 
 func (s *session) removeHost(ctx context.Context, name string, yes bool) error {
-	c, err := s.client()
+	var host v1alpha1.Host
+	c, err := s.read(ctx, &host, "kind.host", "", name)
 	if err != nil {
 		return err
-	}
-	var host v1alpha1.Host
-	if err := c.Get(ctx, client.ObjectKey{Name: name}, &host); err != nil {
-		return s.notFound(ctx, err, "kind.host", name, "")
 	}
 	s.say("host.remove-warning", name, v1alpha1.HostNamespace(name), cmp.Or(host.Status.RolloutsSummary, "0/0"))
 	if err := s.confirm(yes, "host.remove-question", name); err != nil {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/keyset"
@@ -30,13 +29,9 @@ func (s *session) hostExportCommand() *cobra.Command {
 
 // exportHost writes what a server must know to be that host without ever speaking with the control plane.
 func (s *session) exportHost(ctx context.Context, name, file, server string) error {
-	c, err := s.client()
-	if err != nil {
-		return err
-	}
 	var host v1alpha1.Host
-	if err := c.Get(ctx, client.ObjectKey{Name: name}, &host); err != nil {
-		return s.notFound(ctx, err, "kind.host", name, "")
+	if _, err := s.read(ctx, &host, "kind.host", "", name); err != nil {
+		return err
 	}
 	config, err := s.restConfig()
 	if err != nil {

@@ -26,13 +26,10 @@ func (s *session) hostRevokeCommand() *cobra.Command {
 // revokeHost makes every certificate and join command of a host void. It returns when the agent's role is bound to nobody
 // who holds one.
 func (s *session) revokeHost(ctx context.Context, name string, yes bool) error {
-	c, err := s.client()
+	var host v1alpha1.Host
+	c, err := s.read(ctx, &host, "kind.host", "", name)
 	if err != nil {
 		return err
-	}
-	var host v1alpha1.Host
-	if err := c.Get(ctx, client.ObjectKey{Name: name}, &host); err != nil {
-		return s.notFound(ctx, err, "kind.host", name, "")
 	}
 	s.say("host.revoke-warning", name)
 	if err := s.confirm(yes, "host.revoke-question", name); err != nil {

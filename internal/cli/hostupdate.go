@@ -44,8 +44,8 @@ func (s *session) updateHosts(ctx context.Context, names []string, wanted string
 	}
 	for _, name := range names {
 		var host v1alpha1.Host
-		if err := c.Get(ctx, client.ObjectKey{Name: name}, &host); err != nil {
-			return s.notFound(ctx, err, "kind.host", name, "")
+		if _, err := s.read(ctx, &host, "kind.host", "", name); err != nil {
+			return err
 		}
 		hosts.Items = append(hosts.Items, host)
 	}

@@ -73,19 +73,8 @@ func (s *session) pvShowCommand() *cobra.Command {
 }
 
 func (s *session) readPV(ctx context.Context, name string) (*v1alpha1.PV, error) {
-	project, err := s.project(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c, err := s.client()
-	if err != nil {
-		return nil, err
-	}
-	var p v1alpha1.PV
-	if err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: name}, &p); err != nil {
-		return nil, s.notFound(ctx, err, "kind.pv", name, project)
-	}
-	return &p, nil
+	p := &v1alpha1.PV{}
+	return p, s.readMine(ctx, p, "kind.pv", name)
 }
 
 // showPV prints the document in its own language, unless --lang asks for another.

@@ -42,19 +42,8 @@ func (s *session) resumeCommand() *cobra.Command {
 }
 
 func (s *session) environment(ctx context.Context, name string) (*v1alpha1.Environment, error) {
-	project, err := s.project(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c, err := s.client()
-	if err != nil {
-		return nil, err
-	}
-	var e v1alpha1.Environment
-	if err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: name}, &e); err != nil {
-		return nil, s.notFound(ctx, err, "kind.environment", name, project)
-	}
-	return &e, nil
+	e := &v1alpha1.Environment{}
+	return e, s.readMine(ctx, e, "kind.environment", name)
 }
 
 // resume lifts exactly the hold that was shown.

@@ -79,14 +79,15 @@ type world struct {
 	host    *v1alpha1.Host
 	repo    string
 
-	serial  int
-	steps   int
-	kind    bool // everybody helps
-	state   state
-	history []moment // states by time, oldest first
-	seen    map[string]bool
-	done    map[string]int // actions by name, for the report
-	sent    map[string]int // Rollouts by environment
+	serial    int
+	steps     int
+	kind      bool // everybody helps the favourite release
+	favourite string
+	state     state
+	history   []moment // states by time, oldest first
+	seen      map[string]bool
+	done      map[string]int // actions by name, for the report
+	sent      map[string]int // Rollouts by environment
 }
 
 // moment is a state that began at a time.
