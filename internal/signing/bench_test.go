@@ -243,7 +243,15 @@ func (b *bench) document() pv.Document {
 			Vulnerabilities: &v1alpha1.VulnerabilityCounts{Medium: 2, Low: 11}},
 		KnownDefects:     []string{"L’impression en paysage coupe la dernière colonne."},
 		OpenReservations: []pv.OpenReservation{{PV: "9f8e7d6", Number: 1, Text: "Aide en ligne à compléter.", Owner: "DYNORS", Deadline: "2026-12-31"}},
-		Opened:           day,
+		Authorises: []pv.Authorised{{
+			Environment: "production", ComposeProject: "supergest-production", ComposeHash: "sha256:" + strings.Repeat("3", 64),
+			Images: []v1alpha1.ServiceImage{
+				{Service: "api", Image: "registry.gitlab.com/dynors/supergest/backend@sha256:" + strings.Repeat("1", 64)},
+				{Service: "web", Image: "registry.gitlab.com/dynors/supergest/frontend@sha256:" + strings.Repeat("2", 64)},
+			},
+			ValuesHash: "sha256:" + strings.Repeat("4", 64), ChecksHash: "sha256:" + strings.Repeat("5", 64), SecretNames: []string{"SMTP_PASSWORD"},
+		}},
+		Opened: day,
 	}
 }
 
