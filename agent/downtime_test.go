@@ -31,7 +31,7 @@ type load struct {
 	stop         func()
 }
 
-func startLoad(t testing.TB, url string) *load {
+func startLoad(t testing.TB, url, body string) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{last: time.Now()}
@@ -50,7 +50,7 @@ func startLoad(t testing.TB, url string) *load {
 					path = "/slow" // under way when its server is told to stop
 				}
 				begin := time.Now()
-				err := ask(c, method, url+path)
+				err := ask(c, method, url+path, body)
 				l.count(err, begin)
 				select {
 				case <-ctx.Done():
@@ -62,8 +62,8 @@ func startLoad(t testing.TB, url string) *load {
 	return l
 }
 
-func ask(c *http.Client, method, url string) error {
-	request, err := http.NewRequest(method, url, strings.NewReader("x"))
+func ask(c *http.Client, method, url, body string) error {
+	request, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -75,9 +75,9 @@ func ask(c *http.Client, method, url string) error {
 		return err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
+	said, err := io.ReadAll(answer.Body)
 	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s %s: %s: %.200s", method, url, answer.Status, body)
+		err = fmt.Errorf("%s %s: %s: %.200s", method, url, answer.Status, said)
 	}
 	return err
 }
@@ -109,71 +109,86 @@ func (l *load) String() string {
 	return text
 }
 
-// front is a stack with a proxy in front of one application.
+// front is a proxy in front of one application, with its own way to find its upstream.
 type front struct {
-	name, compose string
-	image         func(s *server) string
+	name string
+	// service are the lines of the proxy's service; config is the content of its configuration file, if it has one.
+	service, config string
+	// body of the requests that have one.
+	body  string
+	image func(s *server) string
 }
 
-// web is the application behind every proxy.
-const behindProxy = `
+// fronts are proxies that learn from the engine's DNS what is registered.
+var fronts = []front{
+	{"proxy by DNS", `environment: {PROXY_TO: "web:8080"}`, "", "x", func(s *server) string { return s.registry.Image(s, "proxy") }},
+	{"nginx", "configs: [{source: proxy, target: /nginx.conf}]", `
+daemon off;
+user root;
+pid /tmp/nginx.pid;
+error_log stderr;
+events {}
+http {
+  access_log off;
+  client_body_temp_path /tmp/body;
+  proxy_temp_path /tmp/proxy;
+  fastcgi_temp_path /tmp/fastcgi;
+  uwsgi_temp_path /tmp/uwsgi;
+  scgi_temp_path /tmp/scgi;
+  resolver 127.0.0.11 valid=1s ipv6=off;
+  server {
+    listen 8080;
+    location / {
+      set $$upstream web;
+      proxy_pass http://$$upstream:8080$$request_uri;
+      proxy_connect_timeout 1s;
+    }
+  }
+}
+`, "x", func(s *server) string {
+		return s.registry.Debian(s, "nginx", "/usr/sbin/nginx", "-e", "stderr", "-c", "/nginx.conf")
+	}},
+	{"Caddy", "configs: [{source: proxy, target: /Caddyfile}]", `
+{
+  admin off
+  auto_https off
+}
+:8080 {
+  reverse_proxy {
+    dynamic a web 8080 {
+      refresh 1s
+    }
+    lb_try_duration 5s
+    transport http {
+      keepalive off
+      dial_timeout 1s
+    }
+  }
+}
+`, "", func(s *server) string { // Caddy 2.6 fails with a body once it tried an upstream that is gone, although it sent none of it
+		return s.registry.Debian(s, "caddy", "/usr/bin/caddy", "run", "--adapter", "caddyfile", "--config", "/Caddyfile")
+	}},
+}
+
+// compose is the stack: the proxy, and the application behind it.
+func (f front) compose() string {
+	text := fmt.Sprintf(`
+services:
+  proxy:
+    image: proxy
+    restart: unless-stopped
+    ports: ["127.0.0.1:${PORT}:8080"]
+    %s
   web:
     image: web
     restart: unless-stopped
     healthcheck: {test: [CMD, /app, health], interval: 300ms, retries: 10, start_period: 300ms}
     stop_grace_period: 10s
-`
-
-// fronts are proxies that find their upstream in different ways.
-var fronts = []front{
-	{"proxy by DNS", `
-services:
-  proxy:
-    image: proxy
-    restart: unless-stopped
-    environment: {PROXY_TO: "web:8080"}
-    ports: ["127.0.0.1:${PORT}:8080"]
-` + behindProxy, func(s *server) string { return s.registry.Image(s, "proxy") }},
-	{"nginx", `
-services:
-  proxy:
-    image: nginx
-    restart: unless-stopped
-    ports: ["127.0.0.1:${PORT}:8080"]
-    configs: [{source: nginx, target: /nginx.conf}]
-configs:
-  nginx:
-    content: |
-      daemon off;
-      user root;
-      pid /tmp/nginx.pid;
-      error_log stderr;
-      events {}
-      http {
-        access_log off;
-        client_body_temp_path /tmp/body;
-        proxy_temp_path /tmp/proxy;
-        fastcgi_temp_path /tmp/fastcgi;
-        uwsgi_temp_path /tmp/uwsgi;
-        scgi_temp_path /tmp/scgi;
-        resolver 127.0.0.11 valid=1s ipv6=off;
-        server {
-          listen 8080;
-          location / {
-            set $$upstream web;
-            proxy_pass http://$$upstream:8080$$request_uri;
-            proxy_connect_timeout 1s;
-          }
-        }
-      }
-services-end: {}
-`, func(s *server) string {
-		return s.registry.Debian(s, "nginx", "/usr/sbin/nginx", "-e", "stderr", "-c", "/nginx.conf")
-	}},
-}
-
-func init() { // the application goes among the services, before the configs
-	fronts[1].compose = strings.Replace(strings.Replace(fronts[1].compose, "services-end: {}\n", "", 1), "\nconfigs:\n  nginx:", behindProxy+"configs:\n  nginx:", 1)
+`, f.service)
+	if f.config != "" {
+		text += "configs:\n  proxy:\n    content: |" + strings.ReplaceAll(f.config, "\n", "\n      ")
+	}
+	return text
 }
 
 // run deploys once, then count more times under load, and returns what the clients saw.
@@ -181,7 +196,7 @@ func (f front) run(s *server, strategy string, count int) *load {
 	s.Helper()
 	proxy := f.image(s)
 	o := s.order(s.project)
-	o.compose, o.values = f.compose, map[string]string{"PORT": fmt.Sprint(s.port)}
+	o.compose, o.values = f.compose(), map[string]string{"PORT": fmt.Sprint(s.port)}
 	o.strategy = func(r *v1alpha1.RolloutStrategy) {
 		r.Strategy, r.Drain = strategy, metav1.Duration{Duration: 1500 * time.Millisecond}
 	}
@@ -192,7 +207,7 @@ func (f front) run(s *server, strategy string, count int) *load {
 	}
 	deploy(0)
 	s.serves("0")
-	l := startLoad(s, fmt.Sprintf("http://127.0.0.1:%d", s.port))
+	l := startLoad(s, fmt.Sprintf("http://127.0.0.1:%d", s.port), f.body)
 	for i := range count {
 		deploy(i + 1)
 	}
@@ -207,7 +222,7 @@ func (f front) plain(s *server, count int) *load {
 	bare := newBare(s)
 	proxy := f.image(s)
 	deploy := func(i int) {
-		project, err := composefile.Load(s.Context(), f.compose, bare.project, map[string]string{"PORT": fmt.Sprint(s.port)})
+		project, err := composefile.Load(s.Context(), f.compose(), bare.project, map[string]string{"PORT": fmt.Sprint(s.port)})
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -216,7 +231,7 @@ func (f front) plain(s *server, count int) *load {
 	}
 	deploy(0)
 	s.serves("0")
-	l := startLoad(s, fmt.Sprintf("http://127.0.0.1:%d", s.port))
+	l := startLoad(s, fmt.Sprintf("http://127.0.0.1:%d", s.port), f.body)
 	for i := range count {
 		deploy(i + 1)
 		s.serves(fmt.Sprint(i + 1))

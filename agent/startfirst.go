@@ -233,11 +233,15 @@ func (c *convergence) retire(list []*replacement) error {
 	if err := c.touch(); err != nil {
 		return err
 	}
-	gone := map[string]string{}
+	gone, byService := map[string]string{}, map[string][]string{}
 	for _, r := range list {
 		for _, old := range r.round.Retire {
 			gone[old.ID] = old.Name
+			byService[r.service.Name] = append(byService[r.service.Name], old.ID)
 		}
+	}
+	if err := c.agent.engine.PreStop(c.calm, c.model, byService); err != nil && c.disk.Attempt != nil {
+		c.log.Info("a container is stopped although not all was done before", "error", redact(err.Error(), c.disk.Attempt.Secrets))
 	}
 	err := c.agent.engine.Retire(c.calm, gone)
 	for _, r := range list {

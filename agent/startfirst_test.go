@@ -139,6 +139,41 @@ func TestStartFirst(t *testing.T) {
 	}
 }
 
+// What a service wants to be run before it is stopped runs in each old container, and keeps nobody from stopping when it fails.
+func TestPreStop(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.run()
+	base := s.registry.Image(t, "base")
+	deploy := func(sequence int64) {
+		o := s.order(s.project)
+		o.sequence, o.strategy, o.values = sequence, startFirst, map[string]string{"PORT": fmt.Sprint(s.port)}
+		o.images = map[string]string{"notes": base, "web": s.registry.Image(t, "app", fmt.Sprint("VERSION=", sequence))}
+		o.compose = `
+services:
+  notes: {image: notes, ports: ["127.0.0.1:${PORT}:8080"], volumes: ["data:/data"]}
+  web:
+    image: web
+    deploy: {replicas: 2}
+    volumes: ["data:/data"]
+    x-sirrat: {sharedVolumes: true}
+    pre_stop:
+    - {command: [/app, job, farewell, 0s, "0"], environment: {VERSION: "${PORT}"}}
+    - {command: [/app, says, "what it cannot"]}
+volumes: {data: {}}
+`
+		s.await(s.send(o), v1alpha1.RolloutHealthy)
+	}
+	deploy(1)
+	s.ran()
+	deploy(2)
+	farewell := fmt.Sprint("farewell ", s.port)
+	s.ran(farewell, farewell)
+	if said := s.log.String(); !strings.Contains(said, "services.web.pre_stop: hook 1 exited 1: SAYS is") {
+		t.Errorf("the agent does not say that a hook failed")
+	}
+}
+
 // An agent that is killed at any moment of a replacement ends with one whole generation.
 func TestStartFirstKilled(t *testing.T) {
 	t.Parallel()

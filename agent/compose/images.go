@@ -107,7 +107,12 @@ func (e *Engine) Layers(ctx context.Context) (map[string]bool, error) {
 
 // Exec runs a command in a running container, without a shell, and returns its exit code and the end of what it said.
 func (e *Engine) Exec(ctx context.Context, container string, command []string, size int) (code int, said string, err error) {
-	created, err := e.client.ExecCreate(ctx, container, client.ExecCreateOptions{Cmd: command, AttachStdout: true, AttachStderr: true})
+	return e.exec(ctx, container, client.ExecCreateOptions{Cmd: command}, size)
+}
+
+func (e *Engine) exec(ctx context.Context, container string, o client.ExecCreateOptions, size int) (code int, said string, err error) {
+	o.AttachStdout, o.AttachStderr = true, true
+	created, err := e.client.ExecCreate(ctx, container, o)
 	if err != nil {
 		return 0, "", e.explain("run a command in a container", err)
 	}

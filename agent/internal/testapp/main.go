@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -32,6 +33,12 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "health" {
 		answer, err := http.Get("http://127.0.0.1:" + port + "/health")
 		if err != nil || answer.StatusCode != http.StatusOK {
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == "ask" { // its own server
+		if answer, err := http.Get("http://127.0.0.1:" + port + os.Args[2]); err != nil || answer.StatusCode != http.StatusOK {
 			os.Exit(1)
 		}
 		return
@@ -108,20 +115,47 @@ func serve(port string) {
 		case <-time.After(delay):
 		}
 	}
-	server := &http.Server{Addr: ":" + port}
+	listener, err := net.Listen("tcp", ":"+port)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	server := &http.Server{}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		<-stop
+		if err := deafen(listener.(*net.TCPListener)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
 		_ = server.Shutdown(ctx)
 	}()
-	if err := server.ListenAndServe(); err != http.ErrServerClosed {
+	if err := server.Serve(listener); err != http.ErrServerClosed {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	<-ended
+}
+
+// backlog is how long it takes at most to accept the connections that the kernel has made already.
+const backlog = 200 * time.Millisecond
+
+// deafen lets no new connection be made, and waits until those that were made are accepted: a listener that is just closed
+// resets what its backlog holds, under requests that nobody may send twice. Who knocks meanwhile is refused once it is closed.
+func deafen(l *net.TCPListener) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	drop := []syscall.SockFilter{*syscall.LsfStmt(syscall.BPF_RET+syscall.BPF_K, 0)}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = syscall.AttachLsf(int(fd), drop) }); err != nil {
+		return err
+	}
+	time.Sleep(backlog)
+	return failed
 }
 
 // job notes that it runs in /data/runs, takes its time, and ends with an exit code: job NAME DURATION CODE.
