@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command testapp is what the tests of the agent run in containers: a small HTTP server whose misbehaviour is switched on by
-// its environment, and which ends in good order when it is told to. It imports the standard library only, so that it is built
-// in a moment and runs in an empty image.
+// its environment, and which ends in good order when it is told to. It imports next to nothing, so that it is built in a moment
+// and runs in an empty image.
 //
 // Told to proxy, it passes requests on to another service, whose name it resolves for every request, as nginx with a
 // resolver, HAProxy with server-template or Caddy with dynamic upstreams do.
@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // grace is how long requests may take that are under way when it is told to stop.
@@ -149,9 +151,12 @@ func deafen(l *net.TCPListener) error {
 	if err != nil {
 		return err
 	}
-	drop := []syscall.SockFilter{*syscall.LsfStmt(syscall.BPF_RET+syscall.BPF_K, 0)}
+	drop := unix.SockFprog{Len: 1, Filter: &unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}}
 	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = syscall.AttachLsf(int(fd), drop) }); err != nil {
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &drop)
+	})
+	if err != nil {
 		return err
 	}
 	time.Sleep(backlog)
