@@ -269,9 +269,9 @@ func try(ctx context.Context, o Options, order *updateOrder) {
 
 // install puts the new version where it is started from now on, and becomes it.
 func install(o Options, order *updateOrder, record update.Record) error {
-	path := o.Binary
-	if update.Writable(path) != nil {
-		path = filepath.Join(o.DataDir, programFile)
+	path, own := o.Binary, ownProgram(o)
+	if sameFile(path, own) || update.Writable(path) != nil {
+		path = own
 		if err := disk.MkdirPrivate(filepath.Dir(path)); err != nil {
 			return err
 		}
@@ -279,7 +279,7 @@ func install(o Options, order *updateOrder, record update.Record) error {
 	if err := update.Replace(path, order.path, order.binary); err != nil {
 		return err
 	}
-	if path != o.Binary {
+	if path == own { // or else the installed program would not hand over to it at the next start
 		record.Installed = update.Program{Path: path, Version: order.version, Binary: order.binary}
 		if err := record.Save(filepath.Join(o.DataDir, updateFolder)); err != nil {
 			return err
@@ -289,14 +289,24 @@ func install(o Options, order *updateOrder, record update.Record) error {
 	return syscall.Exec(path, os.Args, os.Environ()) //nolint:gosec // the program whose hash was signed
 }
 
+// ownProgram is where an update goes that cannot take the installed program's place.
+func ownProgram(o Options) string { return filepath.Join(o.DataDir, programFile) }
+
+// sameFile says whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	one, errA := os.Stat(a)
+	other, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(one, other)
+}
+
 // Redirect makes this process the newer version that an update installed in the data folder, if there is one. Otherwise, and
 // when that one is not what was signed any more, it returns.
 func Redirect(o Options) {
 	installed := update.Load(filepath.Join(o.DataDir, updateFolder)).Installed
-	if o.Trial || installed.Path != filepath.Join(o.DataDir, programFile) || !agentupdate.Older(o.Version, installed.Version) {
+	if o.Trial || installed.Path != ownProgram(o) || !agentupdate.Older(o.Version, installed.Version) {
 		return
 	}
-	if !installed.Intact() {
+	if !installed.Intact() && !installed.PutBack() {
 		o.Log.Info("the program that an update installed is not what was signed; this one runs", "program", installed.Path)
 		return
 	}

@@ -75,6 +75,13 @@ type Program struct {
 // Intact says whether the program is still what was signed.
 func (p Program) Intact() bool { return p.Path != "" && check(p.Path, p.Binary) == nil }
 
+// PutBack makes the program intact again if it was replaced by another one that nobody came to record: a kill in between
+// leaves the recorded one beside it.
+func (p Program) PutBack() bool {
+	kept := p.Path + Previous
+	return check(kept, p.Binary) == nil && os.Rename(kept, p.Path) == nil && disk.SyncDir(filepath.Dir(p.Path)) == nil
+}
+
 // Load reads the record in the update folder; an empty one when there is none, or when it cannot be read: then the order is
 // carried out anew.
 func Load(dir string) Record {
