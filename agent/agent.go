@@ -209,7 +209,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	if a.store, err = state.Open(dir); err != nil {
 		return nil, err
 	}
-	for _, folder := range []string{o.DataDir, dir} {
+	for _, folder := range []string{o.DataDir, dir, filepath.Join(o.DataDir, updateFolder)} {
 		if err := disk.RemoveLeftovers(folder); err != nil {
 			return nil, err
 		}

@@ -82,8 +82,9 @@ func newUpdater(a *Agent) *updater {
 	return u
 }
 
-// conclude says what became of a trial that was under way when the process ended.
+// conclude says what became of a trial that was under way when the process ended, and tidies up after it.
 func (u *updater) conclude() {
+	update.RemoveLeftovers(u.agent.options.Binary, ownProgram(u.agent.options))
 	if u.record.Version == u.agent.options.Version {
 		u.record.State, u.record.Message = update.Done, ""
 	} else if u.record.Trials >= maxTrials {

@@ -36,6 +36,9 @@ const (
 	binarySuffix = ".bin"
 )
 
+// temporary files beside an installed program.
+const temporary = ".sirrat-agent-*"
+
 // fetchTimeout of one try; the next one goes on where it ended.
 const fetchTimeout = 30 * time.Minute
 
@@ -213,9 +216,23 @@ func check(path string, want agentupdate.Binary) error {
 	return nil
 }
 
+// RemoveLeftovers deletes what a kill in the middle of Writable or Replace left beside installed programs.
+func RemoveLeftovers(installed ...string) {
+	for _, path := range installed {
+		dir := filepath.Dir(path)
+		names, err := fs.Glob(os.DirFS(dir), temporary)
+		if err != nil {
+			continue
+		}
+		for _, name := range names {
+			_ = os.Remove(filepath.Join(dir, name)) // in the way of nothing but space
+		}
+	}
+}
+
 // Writable says whether the installed program can be replaced.
 func Writable(installed string) error {
-	f, err := os.CreateTemp(filepath.Dir(installed), ".sirrat-agent-*")
+	f, err := os.CreateTemp(filepath.Dir(installed), temporary)
 	if err != nil {
 		return fmt.Errorf("the installed program cannot be replaced: %w", err)
 	}
@@ -226,7 +243,7 @@ func Writable(installed string) error {
 // there is a whole program under the installed one's name.
 func Replace(installed, by string, want agentupdate.Binary) (err error) {
 	dir := filepath.Dir(installed)
-	next, err := os.CreateTemp(dir, ".sirrat-agent-*")
+	next, err := os.CreateTemp(dir, temporary)
 	if err != nil {
 		return fmt.Errorf("install the update: %w", err)
 	}
