@@ -48,6 +48,9 @@ const (
 	quietTime = 30 * time.Minute
 )
 
+// errNotAllowed is the host's owner's word.
+var errNotAllowed = errors.New("the owner of this host does not allow the agent to be updated from elsewhere")
+
 // updateOrder is an update that is fetched and checked: the agent's run ends for its trial. It is an error only in form.
 type updateOrder struct {
 	order   string
@@ -158,10 +161,23 @@ func (u *updater) run(ctx context.Context, leave func(*updateOrder)) {
 		}
 		if err != nil && ctx.Err() == nil {
 			u.agent.log.Info("the update cannot go on; trying again", "error", err.Error(), "wait", wait.String())
-			sleep(ctx, wait)
-			wait = min(2*wait, maxUpdateRetry)
+			wait = u.pause(ctx, wait)
 		}
 	}
+}
+
+// pause waits before the next try and returns how long to wait before the one after that. An order given meanwhile is tried
+// at once.
+func (u *updater) pause(ctx context.Context, wait time.Duration) time.Duration {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-u.wake:
+		return updateRetry
+	case <-timer.C:
+	}
+	return min(2*wait, maxUpdateRetry)
 }
 
 // prepare reads, checks and fetches an update. Without order and error it is settled. Errors may pass.
@@ -191,8 +207,8 @@ func (u *updater) prepare(ctx context.Context, order string) (*updateOrder, erro
 		r.State = update.Done
 		u.note(r)
 		return nil, nil
-	case err == nil && !a.updatesAllowed():
-		err = errors.New("the owner of this host does not allow the agent to be updated from elsewhere")
+	case err == nil:
+		err = a.updatesAllowed()
 	}
 	if err != nil {
 		r.Message = err.Error()
@@ -209,12 +225,19 @@ func (u *updater) prepare(ctx context.Context, order string) (*updateOrder, erro
 		return nil, nil
 	}
 	if err != nil {
+		r.Message = err.Error()
+		u.note(r)
 		return nil, err
 	}
 	r.State = update.Waiting
 	u.note(r)
 	if !u.quiet(ctx) {
 		return nil, ctx.Err()
+	}
+	if err := a.updatesAllowed(); err != nil { // its owner changed his mind while a rollout was waited for
+		r.State, r.Message = update.Refused, err.Error()
+		u.note(r)
+		return nil, nil
 	}
 	r.State, r.Trials = update.Trying, r.Trials+1
 	u.note(r)
@@ -226,10 +249,14 @@ var updateClient = &http.Client{Transport: &http.Transport{
 	Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: time.Minute, DisableKeepAlives: true,
 }}
 
-// updatesAllowed says whether the host's owner lets the agent update itself.
-func (a *Agent) updatesAllowed() bool {
+// updatesAllowed says why the host's owner does not let the agent update itself, if he does not. A policy that cannot be used
+// allows nothing.
+func (a *Agent) updatesAllowed() error {
 	policy, err := a.files.policy.Current()
-	return err == nil && policy.Update != nil && *policy.Update
+	if err == nil && (policy.Update == nil || !*policy.Update) {
+		return errNotAllowed
+	}
+	return err
 }
 
 // quiet waits until no rollout is under way; after a long while it goes on all the same, since rollouts survive a restart.

@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"gitlab.com/dynors/sirrat/agent/disk"
@@ -42,8 +43,13 @@ const temporary = ".sirrat-agent-*"
 // fetchTimeout of one try; the next one goes on where it ended.
 const fetchTimeout = 30 * time.Minute
 
-// ErrWrongBytes says that what was served is not what was signed.
-var ErrWrongBytes = errors.New("the binary that is served is not the one that was signed")
+// Reasons why there is no binary.
+var (
+	// ErrWrongBytes says that what was served is not what was signed.
+	ErrWrongBytes = errors.New("the binary that is served is not the one that was signed")
+	// ErrNoRoom says that the disk has no room for it, which may pass.
+	ErrNoRoom = errors.New("no room on the disk for the update")
+)
 
 // States of an update, in order.
 const (
@@ -120,7 +126,14 @@ func Fetch(ctx context.Context, client *http.Client, url, dir string, want agent
 	}
 	tidy(dir, want.SHA256)
 	part := filepath.Join(dir, want.SHA256+partSuffix)
-	if err := fetchRest(ctx, client, url, part, want.Size); err != nil {
+	if err := room(part, want.Size); err != nil {
+		return "", err
+	}
+	err := fetchRest(ctx, client, url, part, want.Size)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) { // the state of what runs needs the room more
+		return "", errors.Join(fmt.Errorf("%w: %w", ErrNoRoom, err), os.Remove(part))
+	}
+	if err != nil {
 		return "", fmt.Errorf("fetch the update: %w", err)
 	}
 	if err := check(part, want); err != nil {
@@ -133,6 +146,19 @@ func Fetch(ctx context.Context, client *http.Client, url, dir string, want agent
 		return "", fmt.Errorf("fetch the update: %w", err)
 	}
 	return path, disk.SyncDir(dir)
+}
+
+// room says whether the disk takes what a file lacks. What cannot be found out is found out by writing.
+func room(part string, size int64) error {
+	info, err := os.Stat(part)
+	if err == nil {
+		size -= info.Size()
+	}
+	free, err := disk.Free(filepath.Dir(part))
+	if err != nil || free.Bytes >= size {
+		return nil
+	}
+	return fmt.Errorf("%w: %d bytes are needed, %d are free", ErrNoRoom, size, free.Bytes)
 }
 
 // tidy removes binaries of other updates.
@@ -192,8 +218,11 @@ func fetchRest(ctx context.Context, client *http.Client, url, part string, size 
 	if err != nil {
 		return err
 	}
-	if have+n != size {
-		return errors.Join(fmt.Errorf("%w: %d bytes or more, not %d", ErrWrongBytes, have+n, size), f.Truncate(0))
+	switch got := have + n; {
+	case got < size:
+		return errors.Join(fmt.Errorf("%w: it ends after %d of %d bytes", ErrWrongBytes, got, size), f.Truncate(0))
+	case got > size:
+		return errors.Join(fmt.Errorf("%w: it has more than %d bytes", ErrWrongBytes, size), f.Truncate(0))
 	}
 	return f.Sync()
 }
