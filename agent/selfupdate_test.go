@@ -77,7 +77,16 @@ type publisher struct {
 
 // newPublisher is a server on which program is installed.
 func newPublisher(t *testing.T, program string) *publisher {
-	p := &publisher{server: newServer(t), files: agentfiles.Open(t.TempDir()), trial: 20 * time.Second}
+	t.Helper()
+	p := newPublisherFor(t, newServer(t))
+	p.installed = filepath.Join(t.TempDir(), "sirrat-agent")
+	p.install(program)
+	return p
+}
+
+func newPublisherFor(t *testing.T, s *server) *publisher {
+	t.Helper()
+	p := &publisher{server: s, files: agentfiles.Open(t.TempDir()), trial: 20 * time.Second}
 	handler := p.files.Handler()
 	p.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.gets.Add(1)
@@ -88,8 +97,6 @@ func newPublisher(t *testing.T, program string) *publisher {
 		handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(p.http.Close)
-	p.installed = filepath.Join(t.TempDir(), "sirrat-agent")
-	p.install(program)
 	return p
 }
 
@@ -224,10 +231,22 @@ func (p *publisher) annotate(name, value string) {
 	})
 }
 
+func (p *publisher) arguments() []string {
+	return []string{"run", "--data-dir", p.dir, "--heartbeat", "1s", "--trial-time", p.trial.String(), "--policy", p.policyFile(), "--log-level", "debug"}
+}
+
+// pid of the agent, as it sees itself: in a container it is the first process.
+func (p *publisher) pid() int {
+	if p.process == nil {
+		return 1
+	}
+	return p.process.Process.Pid
+}
+
 // start runs the installed program as systemd would.
 func (p *publisher) start() {
 	p.Helper()
-	p.process = exec.Command(p.installed, "run", "--data-dir", p.dir, "--heartbeat", "1s", "--trial-time", p.trial.String(), "--policy", p.policyFile(), "--log-level", "debug")
+	p.process = exec.Command(p.installed, p.arguments()...)
 	p.process.Stderr = p.log
 	if err := p.process.Start(); err != nil {
 		p.Fatal(err)
@@ -264,8 +283,8 @@ func (p *publisher) comes(version, state, message, running string) {
 			return fmt.Errorf("%s says %+v", info.AgentVersion, info.Update)
 		}
 		vitals, err := agent.ReadVitals(p.Context(), p.dir)
-		if err != nil || vitals == nil || vitals.PID != p.process.Process.Pid || vitals.Version != running {
-			return fmt.Errorf("process %d runs: %+v, %w", p.process.Process.Pid, vitals, err)
+		if err != nil || vitals == nil || vitals.PID != p.pid() || vitals.Version != running {
+			return fmt.Errorf("process %d runs: %+v, %w", p.pid(), vitals, err)
 		}
 		return nil
 	})
