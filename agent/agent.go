@@ -39,8 +39,11 @@ import (
 // DefaultHeartbeat is the time between two renewals of the Lease.
 const DefaultHeartbeat = 60 * time.Second
 
-// jitter is the share by which a heartbeat may come early, so that a fleet does not beat at once.
+// jitter is the share by which what is done again may come early, so that a fleet does not come at once.
 const jitter = 0.2
+
+// early is a random wait, at most d.
+func early(d time.Duration) time.Duration { return d - time.Duration(rand.Float64()*jitter*float64(d)) }
 
 // restAfter is how long after its last work an agent gives the memory that it needed back to the system.
 const restAfter = 3 * time.Second
@@ -209,7 +212,7 @@ func newAgent(o Options, identity enrol.Identity) (*Agent, error) {
 	if a.store, err = state.Open(dir); err != nil {
 		return nil, err
 	}
-	for _, folder := range []string{o.DataDir, dir} {
+	for _, folder := range []string{o.DataDir, dir, filepath.Join(o.DataDir, updateFolder)} {
 		if err := disk.RemoveLeftovers(folder); err != nil {
 			return nil, err
 		}
@@ -398,7 +401,7 @@ func (a *Agent) heartbeats(ctx context.Context) {
 				fresh = true
 			}
 		}
-		wait := a.options.Heartbeat - time.Duration(rand.Float64()*jitter*float64(a.options.Heartbeat))
+		wait := early(a.options.Heartbeat)
 		identity := a.connection.Identity()
 		info.CertificateKey = identity.KeyHash()
 		info.Ahead, info.KeySet = a.ahead()

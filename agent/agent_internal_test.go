@@ -135,3 +135,18 @@ func TestPrintable(t *testing.T) {
 		t.Errorf("%d bytes, ends %q", len(got), got[len(got)-8:])
 	}
 }
+
+// What a fleet does again comes early by a share that differs from agent to agent, and never late.
+func TestEarly(t *testing.T) {
+	different := map[time.Duration]bool{}
+	for range 1000 {
+		wait := early(time.Minute)
+		if wait > time.Minute || wait < 48*time.Second {
+			t.Fatalf("%s", wait)
+		}
+		different[wait/time.Second] = true
+	}
+	if len(different) < 10 {
+		t.Errorf("only the seconds %v", different)
+	}
+}

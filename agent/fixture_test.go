@@ -69,19 +69,13 @@ func newHost(t testing.TB) *host {
 		t.Fatal(err)
 	}
 	namespace := v1alpha1.HostNamespace(h.name)
-	user := rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.AgentUser(h.name, h.uid)}
 	core := h.env.Client.CoreV1()
 	_, err1 := core.Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
 	_, err2 := core.ConfigMaps(namespace).Create(t.Context(), &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.AuthorizationKeys},
 		Data:       map[string]string{strings.TrimPrefix(key.ID, "sha256:"): string(public)},
 	}, metav1.CreateOptions{})
-	_, err3 := h.env.Client.RbacV1().RoleBindings(namespace).Create(t.Context(), &rbacv1.RoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "agent"},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "sirrat-agent"},
-		Subjects:   []rbacv1.Subject{user},
-	}, metav1.CreateOptions{})
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -90,8 +84,22 @@ func newHost(t testing.TB) *host {
 			t.Log("the agent said:\n" + h.log.String())
 		}
 	})
-	h.token = h.newToken(v1alpha1.EnrolGroupPrefix + h.name + ":" + h.uid)
+	h.admit()
 	return h
+}
+
+// admit gives the agent of the host's uid its rights, and makes the token with which it may join.
+func (h *host) admit() {
+	h.Helper()
+	_, err := h.env.Client.RbacV1().RoleBindings(v1alpha1.HostNamespace(h.name)).Create(h.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "agent-"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "sirrat-agent"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: v1alpha1.AgentUser(h.name, h.uid)}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.token = h.newToken(v1alpha1.EnrolGroupPrefix + h.name + ":" + h.uid)
 }
 
 // newToken makes a bootstrap token with extra groups.
@@ -354,7 +362,7 @@ func (l *logs) logger() logr.Logger {
 	return funcr.New(func(prefix, args string) { l.add(time.Now().Format("05.000 ") + prefix + args) }, funcr.Options{Verbosity: 1})
 }
 
-func removeContainer(t *testing.T, engine *client.Client, id string) {
+func removeContainer(t testing.TB, engine *client.Client, id string) {
 	t.Helper()
 	if _, err := engine.ContainerRemove(t.Context(), id, client.ContainerRemoveOptions{Force: true}); err != nil {
 		t.Fatal(err)

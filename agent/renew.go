@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -120,7 +119,7 @@ func (a *Agent) comeBack(ctx context.Context) {
 			wait = lastAgainRetry
 		}
 		a.log.Error(err, "the certificate has expired and there is no new one; what runs is kept running", "next", wait.String())
-		sleep(ctx, wait-time.Duration(rand.Float64()*jitter*float64(wait)))
+		sleep(ctx, early(wait))
 		wait = min(2*wait, lastAgainRetry)
 	}
 }

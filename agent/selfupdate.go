@@ -48,6 +48,9 @@ const (
 	quietTime = 30 * time.Minute
 )
 
+// errNotAllowed is the host's owner's word.
+var errNotAllowed = errors.New("the owner of this host does not allow the agent to be updated from elsewhere")
+
 // updateOrder is an update that is fetched and checked: the agent's run ends for its trial. It is an error only in form.
 type updateOrder struct {
 	order   string
@@ -82,8 +85,9 @@ func newUpdater(a *Agent) *updater {
 	return u
 }
 
-// conclude says what became of a trial that was under way when the process ended.
+// conclude says what became of a trial that was under way when the process ended, and tidies up after it.
 func (u *updater) conclude() {
+	update.RemoveLeftovers(u.agent.options.Binary, ownProgram(u.agent.options))
 	if u.record.Version == u.agent.options.Version {
 		u.record.State, u.record.Message = update.Done, ""
 	} else if u.record.Trials >= maxTrials {
@@ -157,10 +161,23 @@ func (u *updater) run(ctx context.Context, leave func(*updateOrder)) {
 		}
 		if err != nil && ctx.Err() == nil {
 			u.agent.log.Info("the update cannot go on; trying again", "error", err.Error(), "wait", wait.String())
-			sleep(ctx, wait)
-			wait = min(2*wait, maxUpdateRetry)
+			wait = u.pause(ctx, wait)
 		}
 	}
+}
+
+// pause waits before the next try and returns how long to wait before the one after that. An order given meanwhile is tried
+// at once.
+func (u *updater) pause(ctx context.Context, wait time.Duration) time.Duration {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-u.wake:
+		return updateRetry
+	case <-timer.C:
+	}
+	return min(2*wait, maxUpdateRetry)
 }
 
 // prepare reads, checks and fetches an update. Without order and error it is settled. Errors may pass.
@@ -190,8 +207,8 @@ func (u *updater) prepare(ctx context.Context, order string) (*updateOrder, erro
 		r.State = update.Done
 		u.note(r)
 		return nil, nil
-	case err == nil && !a.updatesAllowed():
-		err = errors.New("the owner of this host does not allow the agent to be updated from elsewhere")
+	case err == nil:
+		err = a.updatesAllowed()
 	}
 	if err != nil {
 		r.Message = err.Error()
@@ -208,12 +225,19 @@ func (u *updater) prepare(ctx context.Context, order string) (*updateOrder, erro
 		return nil, nil
 	}
 	if err != nil {
+		r.Message = err.Error()
+		u.note(r)
 		return nil, err
 	}
 	r.State = update.Waiting
 	u.note(r)
 	if !u.quiet(ctx) {
 		return nil, ctx.Err()
+	}
+	if err := a.updatesAllowed(); err != nil { // its owner changed his mind while a rollout was waited for
+		r.State, r.Message = update.Refused, err.Error()
+		u.note(r)
+		return nil, nil
 	}
 	r.State, r.Trials = update.Trying, r.Trials+1
 	u.note(r)
@@ -225,10 +249,14 @@ var updateClient = &http.Client{Transport: &http.Transport{
 	Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: time.Minute, DisableKeepAlives: true,
 }}
 
-// updatesAllowed says whether the host's owner lets the agent update itself.
-func (a *Agent) updatesAllowed() bool {
+// updatesAllowed says why the host's owner does not let the agent update itself, if he does not. A policy that cannot be used
+// allows nothing.
+func (a *Agent) updatesAllowed() error {
 	policy, err := a.files.policy.Current()
-	return err == nil && policy.Update != nil && *policy.Update
+	if err == nil && (policy.Update == nil || !*policy.Update) {
+		return errNotAllowed
+	}
+	return err
 }
 
 // quiet waits until no rollout is under way; after a long while it goes on all the same, since rollouts survive a restart.
@@ -269,9 +297,9 @@ func try(ctx context.Context, o Options, order *updateOrder) {
 
 // install puts the new version where it is started from now on, and becomes it.
 func install(o Options, order *updateOrder, record update.Record) error {
-	path := o.Binary
-	if update.Writable(path) != nil {
-		path = filepath.Join(o.DataDir, programFile)
+	path, own := o.Binary, ownProgram(o)
+	if sameFile(path, own) || update.Writable(path) != nil {
+		path = own
 		if err := disk.MkdirPrivate(filepath.Dir(path)); err != nil {
 			return err
 		}
@@ -279,7 +307,7 @@ func install(o Options, order *updateOrder, record update.Record) error {
 	if err := update.Replace(path, order.path, order.binary); err != nil {
 		return err
 	}
-	if path != o.Binary {
+	if path == own { // or else the installed program would not hand over to it at the next start
 		record.Installed = update.Program{Path: path, Version: order.version, Binary: order.binary}
 		if err := record.Save(filepath.Join(o.DataDir, updateFolder)); err != nil {
 			return err
@@ -289,14 +317,24 @@ func install(o Options, order *updateOrder, record update.Record) error {
 	return syscall.Exec(path, os.Args, os.Environ()) //nolint:gosec // the program whose hash was signed
 }
 
+// ownProgram is where an update goes that cannot take the installed program's place.
+func ownProgram(o Options) string { return filepath.Join(o.DataDir, programFile) }
+
+// sameFile says whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	one, errA := os.Stat(a)
+	other, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(one, other)
+}
+
 // Redirect makes this process the newer version that an update installed in the data folder, if there is one. Otherwise, and
 // when that one is not what was signed any more, it returns.
 func Redirect(o Options) {
 	installed := update.Load(filepath.Join(o.DataDir, updateFolder)).Installed
-	if o.Trial || installed.Path != filepath.Join(o.DataDir, programFile) || !agentupdate.Older(o.Version, installed.Version) {
+	if o.Trial || installed.Path != ownProgram(o) || !agentupdate.Older(o.Version, installed.Version) {
 		return
 	}
-	if !installed.Intact() {
+	if !installed.Intact() && !installed.PutBack() {
 		o.Log.Info("the program that an update installed is not what was signed; this one runs", "program", installed.Path)
 		return
 	}

@@ -3,6 +3,7 @@
 package agent_test
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/json"
 	"errors"
@@ -24,12 +25,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"gitlab.com/dynors/sirrat/agent"
+	"gitlab.com/dynors/sirrat/agent/health"
 	"gitlab.com/dynors/sirrat/agent/internal/enginetest"
 	"gitlab.com/dynors/sirrat/agent/update"
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/agentupdate"
-	"gitlab.com/dynors/sirrat/internal/envelope"
 )
 
 // build builds a program as a version.
@@ -45,31 +46,98 @@ func build(t *testing.T, dir, pkg, version string) string {
 	return binary
 }
 
+// programs are agents to become, built once.
+type programs struct {
+	first, second, third, crashes, hangs string
+}
+
+func buildPrograms(t *testing.T) programs {
+	t.Helper()
+	dir := t.TempDir()
+	good := func(version string) string { return build(t, dir, "cmd/sirrat-agent", version) }
+	bad := func(version string) string { return build(t, dir, "agent/internal/badagent", version) }
+	return programs{good("v1.0.0"), good("v1.1.0"), good("v1.2.0"), bad("v1.3.0-crashes"), bad("v1.3.0-hangs")}
+}
+
 // publisher offers updates to a server's agent as the control plane does.
 type publisher struct {
 	*server
 	files *agentfiles.Files
 	http  *httptest.Server
-	// spoil flips a byte of what is served; gets counts the requests.
-	spoil atomic.Bool
+	// fault, if any, answers in the place of the next handler; gets counts the requests.
+	fault atomic.Pointer[func(w http.ResponseWriter, r *http.Request, next http.Handler)]
 	gets  atomic.Int64
-	// installed is the agent's program, and process the one that runs.
+	// installed is the agent's program, and process the one that runs. trial is how long a new one may take.
 	installed string
 	process   *exec.Cmd
+	trial     time.Duration
+	// served is the container that no update may touch.
+	served health.Container
 }
 
-func newPublisher(t *testing.T) *publisher {
-	p := &publisher{server: newServer(t), files: agentfiles.Open(t.TempDir())}
+// newPublisher is a server on which program is installed.
+func newPublisher(t *testing.T, program string) *publisher {
+	t.Helper()
+	p := newPublisherFor(t, newServer(t))
+	p.installed = filepath.Join(t.TempDir(), "sirrat-agent")
+	p.install(program)
+	return p
+}
+
+func newPublisherFor(t *testing.T, s *server) *publisher {
+	t.Helper()
+	p := &publisher{server: s, files: agentfiles.Open(t.TempDir()), trial: 20 * time.Second}
 	handler := p.files.Handler()
 	p.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.gets.Add(1)
-		if p.spoil.Load() {
-			w = &spoiler{ResponseWriter: w}
+		if fault := p.fault.Load(); fault != nil {
+			(*fault)(w, r, handler)
+			return
 		}
 		handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(p.http.Close)
 	return p
+}
+
+// install puts a program where the service starts it from.
+func (p *publisher) install(program string) {
+	p.Helper()
+	// Another process writes it: a file that this one writes may be held open by a process that it just starts.
+	if out, err := exec.Command("cp", program, p.installed+".copy").CombinedOutput(); err != nil {
+		p.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Rename(p.installed+".copy", p.installed); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// deploy has the agent run something that is not to be touched.
+func (p *publisher) deploy() {
+	p.Helper()
+	p.await(p.send(p.webOrder(1, p.registry.Image(p, "app", "VERSION=1"))), v1alpha1.RolloutHealthy)
+	p.served = p.container("web")
+}
+
+func (p *publisher) untouched() {
+	p.Helper()
+	if c := p.container("web"); c.ID != p.served.ID || !c.StartedAt.Equal(p.served.StartedAt) {
+		p.Errorf("the container was touched: %+v", c)
+	}
+}
+
+// misbehave makes the server of programs answer otherwise; nil ends that.
+func (p *publisher) misbehave(fault func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
+	if fault == nil {
+		p.fault.Store(nil)
+		return
+	}
+	p.fault.Store(&fault)
+}
+
+// spoilt flips the first byte.
+func spoilt(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	next.ServeHTTP(&spoiler{ResponseWriter: w}, r)
 }
 
 type spoiler struct {
@@ -85,8 +153,41 @@ func (s *spoiler) Write(b []byte) (int, error) {
 	return s.ResponseWriter.Write(b)
 }
 
+// halfway calls a function once when half of a program of some size was sent.
+func halfway(of string, then func(r *http.Request)) func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		info, err := os.Stat(of)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		next.ServeHTTP(&halter{ResponseWriter: w, left: info.Size() / 2, then: func() { then(r) }}, r)
+	}
+}
+
+type halter struct {
+	http.ResponseWriter
+	left int64
+	then func()
+}
+
+func (h *halter) Write(b []byte) (int, error) {
+	before := h.left
+	h.left -= int64(len(b))
+	if before > 0 && h.left <= 0 {
+		h.then()
+	}
+	return h.ResponseWriter.Write(b)
+}
+
 // order publishes a statement over a version, as the controllers do, and names it on the Lease.
 func (p *publisher) order(version, program string, key crypto.Signer) {
+	p.Helper()
+	p.state(version, p.publish(version, program), key)
+}
+
+// publish returns what is to be stated of a program.
+func (p *publisher) publish(version, program string) map[string]agentupdate.Binary {
 	p.Helper()
 	if _, err := p.files.Publish(version, program); err != nil {
 		p.Fatal(err)
@@ -95,6 +196,12 @@ func (p *publisher) order(version, program string, key crypto.Signer) {
 	if err != nil {
 		p.Fatal(err)
 	}
+	return binaries
+}
+
+// state signs and publishes a statement, and gives the order.
+func (p *publisher) state(version string, binaries map[string]agentupdate.Binary, key crypto.Signer) {
+	p.Helper()
 	text, err := agentupdate.Sign(p.Context(), agentupdate.Statement{Version: version, Binaries: binaries}, time.Now(), key)
 	if err != nil {
 		p.Fatal(err)
@@ -110,7 +217,13 @@ func (p *publisher) order(version, program string, key crypto.Signer) {
 	if err != nil {
 		p.Fatal(err)
 	}
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationAgentUpdate, version+"@"+time.Now().String())
+	p.annotate(v1alpha1.AnnotationAgentUpdate, version+"@"+time.Now().String())
+}
+
+// annotate sets an annotation of the agent's Lease.
+func (p *publisher) annotate(name, value string) {
+	p.Helper()
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, name, value)
 	enginetest.Wait(p, "the Lease", func() error {
 		_, err := p.env.Client.CoordinationV1().Leases(v1alpha1.HostNamespace(p.name)).
 			Patch(p.Context(), v1alpha1.AgentLease, types.MergePatchType, patch, metav1.PatchOptions{})
@@ -118,10 +231,22 @@ func (p *publisher) order(version, program string, key crypto.Signer) {
 	})
 }
 
+func (p *publisher) arguments() []string {
+	return []string{"run", "--data-dir", p.dir, "--heartbeat", "1s", "--trial-time", p.trial.String(), "--policy", p.policyFile(), "--log-level", "debug"}
+}
+
+// pid of the agent, as it sees itself: in a container it is the first process.
+func (p *publisher) pid() int {
+	if p.process == nil {
+		return 1
+	}
+	return p.process.Process.Pid
+}
+
 // start runs the installed program as systemd would.
 func (p *publisher) start() {
 	p.Helper()
-	p.process = exec.Command(p.installed, "run", "--data-dir", p.dir, "--heartbeat", "1s", "--trial-time", "20s", "--log-level", "debug")
+	p.process = exec.Command(p.installed, p.arguments()...)
 	p.process.Stderr = p.log
 	if err := p.process.Start(); err != nil {
 		p.Fatal(err)
@@ -131,6 +256,13 @@ func (p *publisher) start() {
 		_ = process.Process.Kill()
 		_ = process.Wait()
 	})
+}
+
+// kill ends the agent without a warning, and all that it has started.
+func (p *publisher) kill() {
+	p.Helper()
+	_ = p.process.Process.Kill() // it may have ended
+	_ = p.process.Wait()
 }
 
 func (p *publisher) info() v1alpha1.AgentInfo {
@@ -151,79 +283,50 @@ func (p *publisher) comes(version, state, message, running string) {
 			return fmt.Errorf("%s says %+v", info.AgentVersion, info.Update)
 		}
 		vitals, err := agent.ReadVitals(p.Context(), p.dir)
-		if err != nil || vitals == nil || vitals.PID != p.process.Process.Pid || vitals.Version != running {
-			return fmt.Errorf("process %d runs: %+v, %w", p.process.Process.Pid, vitals, err)
+		if err != nil || vitals == nil || vitals.PID != p.pid() || vitals.Version != running {
+			return fmt.Errorf("process %d runs: %+v, %w", p.pid(), vitals, err)
 		}
 		return nil
 	})
 }
 
-// An agent becomes a new version that works, and stays what it is with one that does not, whatever is wrong with it. What
-// it has deployed is not touched.
+// An agent becomes a new version that works, and stays what it is with one that does not, whatever is wrong with it, and at
+// whatever moment it is killed. What it has deployed is not touched.
 func TestSelfUpdate(t *testing.T) {
 	t.Parallel()
-	p := newPublisher(t)
-	programs := t.TempDir()
-	first, second := build(t, programs, "cmd/sirrat-agent", "v1.0.0"), build(t, programs, "cmd/sirrat-agent", "v1.1.0")
-	crashes, hangs := build(t, programs, "agent/internal/badagent", "v1.2.0-crashes"), build(t, programs, "agent/internal/badagent", "v1.2.0-hangs")
-	p.installed = filepath.Join(t.TempDir(), "sirrat-agent")
-	if err := os.Link(first, p.installed); err != nil {
-		t.Fatal(err)
+	built := buildPrograms(t)
+	for name, test := range map[string]func(*testing.T, programs){
+		"well":                           updateWell,
+		"refused":                        updateRefused,
+		"bad versions":                   updateFails,
+		"unheard of":                     updateUnheard,
+		"no room":                        updateWithoutRoom,
+		"read-only program":              updateReadOnly,
+		"killed while it is fetched":     updateKilledFetching,
+		"killed at each step":            updateKilled,
+		"killed at each step, read-only": updateKilledReadOnly,
+		"killed on the way back":         updateKilledGoingBack,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, built)
+		})
 	}
+}
+
+// updateWell is killed while the trial is under way, starts again as the old one, and tries again.
+func updateWell(t *testing.T, built programs) {
+	p := newPublisher(t, built.first)
 	p.start()
-	p.await(p.send(p.webOrder(1, p.registry.Image(t, "app", "VERSION=1"))), v1alpha1.RolloutHealthy)
-	before := p.container("web")
-	stranger, _, _, err := envelope.GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	untouched := func() {
-		t.Helper()
-		if c := p.container("web"); c.ID != before.ID || !c.StartedAt.Equal(before.StartedAt) {
-			t.Errorf("the container was touched: %+v", c)
-		}
-	}
-
-	p.order("v1.1.0-stranger", second, stranger)
-	p.comes("", update.Refused, "not signed by a known key", "v1.0.0")
-	if n := p.gets.Load(); n != 0 {
-		t.Errorf("what is not signed was fetched: %d requests", n)
-	}
-	p.spoil.Store(true)
-	p.order("v1.1.0-spoilt", second, p.key)
-	p.comes("v1.1.0-spoilt", update.Failed, "not the one that was signed", "v1.0.0")
-	p.spoil.Store(false)
-	p.order("v1.2.0-crashes", crashes, p.key)
-	p.comes("v1.2.0-crashes", update.Failed, "ended by itself", "v1.0.0")
-	p.order("v1.2.0-hangs", hangs, p.key)
-	p.comes("v1.2.0-hangs", update.Failed, "did not report healthy within 20s", "v1.0.0")
-	p.order("v1.3.0", second, p.key) // calls itself otherwise
-	p.comes("v1.3.0", update.Failed, "calls itself v1.1.0", "v1.0.0")
-	p.order("v0.9.0", second, p.key)
-	p.comes("v0.9.0", update.Refused, "older", "v1.0.0")
-	untouched()
-
-	// Killed while the trial is under way, it starts again as the old one, and tries again.
-	trials := strings.Count(p.log.String(), "agent update is being tried")
-	p.order("v1.1.0", second, p.key)
-	enginetest.Wait(t, "the trial", func() error {
-		if n := strings.Count(p.log.String(), "agent update is being tried"); n == trials {
-			return errors.New("not yet")
-		}
-		return nil
-	})
-	_ = p.process.Process.Signal(syscall.SIGKILL)
-	_ = p.process.Wait()
+	p.deploy()
+	p.order("v1.1.0", built.second, p.key)
+	p.tried(1)
+	p.kill()
 	p.start()
 	p.comes("v1.1.0", update.Done, "", "v1.1.0")
-	untouched()
-	for path, want := range map[string]string{p.installed: second, p.installed + update.Previous: first} {
-		got, err1 := os.ReadFile(path)
-		expected, err2 := os.ReadFile(want)
-		if err1 != nil || err2 != nil || string(got) != string(expected) {
-			t.Errorf("%s is not %s: %v", path, want, errors.Join(err1, err2))
-		}
-	}
+	p.untouched()
+	sameProgram(t, p.installed, built.second)
+	sameProgram(t, p.installed+update.Previous, built.first)
 	// The new version works, and a restart finds it done.
 	p.await(p.send(p.webOrder(2, p.registry.Image(t, "app", "VERSION=2"))), v1alpha1.RolloutHealthy)
 	p.serves("2")
@@ -233,46 +336,63 @@ func TestSelfUpdate(t *testing.T) {
 	}
 	p.start()
 	p.comes("v1.1.0", update.Done, "", "v1.1.0")
-	t.Run("read-only program", func(t *testing.T) { selfUpdateReadOnly(t, first, second) })
 }
 
-// selfUpdateReadOnly is an update where the installed program cannot be written: the new one goes into the data folder, and
-// the installed one hands over to it, unless somebody changed it.
-func selfUpdateReadOnly(t *testing.T, first, second string) {
-	p := newPublisher(t)
-	dir := t.TempDir()
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=200m"); err != nil {
-		t.Skip("cannot mount: ", err)
+// tried waits until so many trials were begun in all.
+func (p *publisher) tried(want int) {
+	p.Helper()
+	enginetest.Wait(p, "the trial", func() error {
+		if n := p.trials(); n < want {
+			return fmt.Errorf("%d of %d", n, want)
+		}
+		return nil
+	})
+}
+
+func (p *publisher) trials() int { return strings.Count(p.log.String(), "agent update is being tried") }
+
+// sameProgram says whether a program is another one, in full.
+func sameProgram(t testing.TB, path, want string) {
+	t.Helper()
+	got, err1 := os.ReadFile(path)
+	expected, err2 := os.ReadFile(want)
+	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(got, expected) {
+		t.Errorf("%s is not %s: %v", path, want, err)
 	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	p.installed = filepath.Join(dir, "sirrat-agent")
-	program, err := os.ReadFile(first)
-	if err == nil {
-		err = os.WriteFile(p.installed, program, 0o755) //nolint:gosec // a program
-	}
-	if err == nil {
-		err = syscall.Mount("none", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, "")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+}
+
+// updateReadOnly is an update where the installed program cannot be written: the new one goes into the data folder, and
+// the installed one hands over to it, unless somebody changed it. So does the one after that.
+func updateReadOnly(t *testing.T, built programs) {
+	p := newPublisher(t, built.first)
+	p.readOnly()
 	p.start()
-	p.order("v1.1.0", second, p.key)
+	p.deploy()
+	p.order("v1.1.0", built.second, p.key)
 	p.comes("v1.1.0", update.Done, "", "v1.1.0")
 	again := func() {
 		t.Helper()
-		_ = p.process.Process.Signal(syscall.SIGKILL)
-		_ = p.process.Wait()
+		p.kill()
 		p.start()
 	}
 	again()
 	p.comes("v1.1.0", update.Done, "", "v1.1.0")
-	_ = p.process.Process.Kill() // a program that runs cannot be written
-	_ = p.process.Wait()
+	p.order("v1.2.0", built.third, p.key)
+	p.comes("v1.2.0", update.Done, "", "v1.2.0")
+	trials := p.trials()
+	again()
+	p.comes("v1.2.0", update.Done, "", "v1.2.0")
+	if n := p.trials(); n != trials || strings.Contains(p.log.String(), "is not what was signed") {
+		t.Errorf("the installed program does not hand over to the second update: %d trials, before %d", n, trials)
+	}
+	p.kill() // a program that runs cannot be written
 	f, err := os.OpenFile(filepath.Join(p.dir, "bin", "sirrat-agent"), os.O_APPEND|os.O_WRONLY, 0)
 	if err == nil {
 		_, err = f.WriteString("x")
 		err = errors.Join(err, f.Close())
+	}
+	if err == nil {
+		err = os.Remove(filepath.Join(p.dir, "bin", "sirrat-agent"+update.Previous))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -284,5 +404,35 @@ func selfUpdateReadOnly(t *testing.T, first, second string) {
 		}
 		return nil
 	})
-	p.comes("v1.1.0", update.Done, "", "v1.1.0") // fetched and tried anew
+	p.comes("v1.2.0", update.Done, "", "v1.2.0") // fetched and tried anew
+	p.untouched()
+}
+
+// readOnly puts the installed program on a file system that cannot be written.
+func (p *publisher) readOnly() {
+	p.Helper()
+	dir := filepath.Dir(p.installed)
+	program := filepath.Join(p.TempDir(), "copy")
+	if err := os.Rename(p.installed, program); err != nil {
+		p.Fatal(err)
+	}
+	mount(p, dir, "size=200m")
+	p.install(program)
+	remount(p, dir, syscall.MS_RDONLY, "")
+}
+
+// mount makes a folder a file system of its own, in memory.
+func mount(t testing.TB, dir, options string) {
+	t.Helper()
+	if err := syscall.Mount("sirrat-test", dir, "tmpfs", 0, options); err != nil {
+		t.Fatalf("a file system cannot be mounted on this machine: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+}
+
+func remount(t testing.TB, dir string, flags uintptr, options string) {
+	t.Helper()
+	if err := syscall.Mount("sirrat-test", dir, "tmpfs", syscall.MS_REMOUNT|flags, options); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -3,6 +3,7 @@
 package controllers_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,10 +11,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strconv"
@@ -181,11 +185,9 @@ func TestRevocationBitesAtOnce(t *testing.T) {
 	})
 }
 
-// An agent whose certificate has expired comes back by itself, and nobody else does in its name.
-func TestExpiredAgentComesBack(t *testing.T) {
-	b := newBench(t)
-	h := b.newHost("expired-host")
-	user := v1alpha1.AgentUser(h.Name, string(h.UID))
+// reenrolmentAPI is the HTTP API through which agents come back.
+func reenrolmentAPI(t *testing.T) *httptest.Server {
+	t.Helper()
 	judge := controllers.Reenrolments(running.Manager.GetAPIReader(), time.Now)
 	handler, err := ingest.New(ingest.Options{
 		Client: running.Manager.GetClient(), APIReader: running.Manager.GetAPIReader(), Cache: running.Manager.GetCache(),
@@ -201,25 +203,35 @@ func TestExpiredAgentComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(handler)
-	defer server.Close()
-	yesterday := time.Now().Add(-24 * time.Hour)
-	// identity is an agent that was away until long after its certificate's end.
-	identity := func(name string) (enrol.Identity, string) {
-		key := newKey(t)
-		der, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		spki, err := x509.MarshalPKIXPublicKey(key.Public())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return enrol.Identity{
-			Server: b.env.ControlPlane.LocalURL(), Host: h.Name, HostUID: string(h.UID), API: server.URL, Certificate: b.issue(t, name, key, yesterday),
-			Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
-		}, reenrol.Hash(spki)
+	t.Cleanup(server.Close)
+	return server
+}
+
+// expired is the identity of an agent that was away until long after its certificate's end, and the hash of its key.
+func (b *bench) expired(t *testing.T, h *v1alpha1.Host, user, api string) (enrol.Identity, string) {
+	t.Helper()
+	key := newKey(t)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
 	}
-	mine, hash := identity(user)
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return enrol.Identity{
+		Server: b.env.ControlPlane.LocalURL(), Host: h.Name, HostUID: string(h.UID), API: api, Certificate: b.issue(t, user, key, time.Now().Add(-24*time.Hour)),
+		Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+	}, reenrol.Hash(spki)
+}
+
+// An agent whose certificate has expired comes back by itself, and nobody else does in its name.
+func TestExpiredAgentComesBack(t *testing.T) {
+	b := newBench(t)
+	h := b.newHost("expired-host")
+	user := v1alpha1.AgentUser(h.Name, string(h.UID))
+	server := reenrolmentAPI(t)
+	mine, hash := b.expired(t, h, user, server.URL)
 	newest := func(keys ...string) {
 		cptest.Wait(t, "the host's keys", func(ctx context.Context) error {
 			if err := b.c.Get(ctx, client.ObjectKeyFromObject(h), h); err != nil {
@@ -239,7 +251,7 @@ func TestExpiredAgentComesBack(t *testing.T) {
 	newest("sha256:" + strings.Repeat("0", 64))
 	refused("an older key", mine, "a newer certificate was issued")
 	newest(hash)
-	other, otherHash := identity(user + "0")
+	other, otherHash := b.expired(t, h, user+"0", server.URL)
 	newest(hash, otherHash)
 	refused("a name with the same prefix", other, "another host")
 	next, err := enrol.Again(t.Context(), mine, "test", time.Now())
@@ -291,6 +303,115 @@ func TestExpiredAgentComesBack(t *testing.T) {
 		return nil
 	})
 	refused("a deleted host", mine, "no such host")
+}
+
+// Whoever has no good proof learns nothing of which hosts there are, leaves nothing behind, and cannot keep the server busy.
+func TestReenrolmentIsBounded(t *testing.T) {
+	b := newBench(t)
+	there := b.newHost("bounded-host")
+	server := reenrolmentAPI(t)
+	const absent = "bounded-nowhere"
+	post := func(host string, body []byte) (int, string, http.Header) {
+		answer, err := http.Post(server.URL+"/api/hosts/"+host+"/certificate", "application/json", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, string(text), answer.Header
+	}
+	another, _ := b.expired(t, there, v1alpha1.AgentUser("bounded-other", "0"), server.URL)
+	strange, _ := b.expired(t, there, v1alpha1.AgentUser(there.Name, string(there.UID)), server.URL)
+	strange.Certificate = selfSigned(t, strange.Key, v1alpha1.AgentUser(there.Name, string(there.UID)))
+	huge := bytes.Repeat([]byte("x"), 4<<20)
+	for name, c := range map[string]struct {
+		body []byte
+		code int
+		want string
+	}{
+		"another host's agent": {proofOf(t, another), http.StatusForbidden, "another host"},
+		"nobody's certificate": {proofOf(t, strange), http.StatusForbidden, "not one of this installation's agents"},
+		"nothing":              {[]byte("{}"), http.StatusForbidden, "not one PEM block"},
+		"no proof":             {[]byte("hello"), http.StatusBadRequest, "not a proof"},
+		"more than is read":    {huge, http.StatusRequestEntityTooLarge, ""},
+		"a large certificate":  {fmt.Appendf(nil, `{"certificate":%q}`, huge[:40<<10]), http.StatusForbidden, "more than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, text, _ := post(there.Name, c.body)
+			otherCode, otherText, _ := post(absent, c.body)
+			if code != c.code || !strings.Contains(text, c.want) {
+				t.Errorf("%d %s, want %d %q", code, text, c.code, c.want)
+			}
+			if otherCode != code || otherText != text {
+				t.Errorf("a host that is there: %d %s\none that is not: %d %s", code, text, otherCode, otherText)
+			}
+		})
+	}
+	var csrs certificatesv1.CertificateSigningRequestList
+	for _, host := range []string{there.Name, absent} {
+		if err := b.c.List(t.Context(), &csrs, client.MatchingLabels{v1alpha1.LabelReenrolment: host}); err != nil || len(csrs.Items) != 0 {
+			t.Errorf("%d requests for %s, %v", len(csrs.Items), host, err)
+		}
+	}
+	const flood, burst, rate = 400, 100, 20 // as internal/ingest bounds them
+	begun, looked := time.Now(), 0
+	for range flood {
+		code, _, header := post(there.Name, []byte("hello"))
+		switch {
+		case code == http.StatusBadRequest:
+			looked++
+		case code != http.StatusServiceUnavailable || header.Get("Retry-After") == "":
+			t.Fatalf("%d, Retry-After %q", code, header.Get("Retry-After"))
+		}
+	}
+	if most := burst + int(rate*time.Since(begun).Seconds()) + 1; looked > most || looked == flood {
+		t.Errorf("%d of %d were looked at in %s, at most %d may be", looked, flood, time.Since(begun), most)
+	}
+}
+
+// proofOf is what an agent sends.
+func proofOf(t *testing.T, i enrol.Identity) []byte {
+	t.Helper()
+	pair, err := tls.X509KeyPair([]byte(i.Certificate), []byte(i.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pair.Leaf.Subject}, newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+	proof, err := reenrol.New(i.Certificate, request, pair.PrivateKey.(*ecdsa.PrivateKey), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(proof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// selfSigned is a certificate that nobody issued, for a key (PEM).
+func selfSigned(t *testing.T, key, user string) string {
+	t.Helper()
+	block, _ := pem.Decode([]byte(key))
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: user, Organization: []string{v1alpha1.AgentGroup}},
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.(*ecdsa.PrivateKey).Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // Rotation and revocation of keys reach every host as statements that follow from what it pinned, and orders are signed by

@@ -74,8 +74,12 @@ func Reenrolments(reader client.Reader, now func() time.Time) func(ctx context.C
 		if err != nil {
 			return err
 		}
-		if _, err := proof.Check(roots, now()); err != nil { // before anything is said about which hosts there are
+		who, err := proof.Check(roots, now())
+		if err != nil { // before anything is said about which hosts there are
 			return err
+		}
+		if !strings.HasPrefix(who.User, v1alpha1.AgentUserPrefix+host+":") { // nor does another host's agent hear of it
+			return fmt.Errorf("%w: the certificate is of %s, which is another host", ErrNoReenrolment, who.User)
 		}
 		var h v1alpha1.Host
 		if err := reader.Get(ctx, client.ObjectKey{Name: host}, &h); client.IgnoreNotFound(err) != nil {

@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"gitlab.com/dynors/sirrat/agent/disk"
@@ -36,11 +37,19 @@ const (
 	binarySuffix = ".bin"
 )
 
+// temporary files beside an installed program.
+const temporary = ".sirrat-agent-*"
+
 // fetchTimeout of one try; the next one goes on where it ended.
 const fetchTimeout = 30 * time.Minute
 
-// ErrWrongBytes says that what was served is not what was signed.
-var ErrWrongBytes = errors.New("the binary that is served is not the one that was signed")
+// Reasons why there is no binary.
+var (
+	// ErrWrongBytes says that what was served is not what was signed.
+	ErrWrongBytes = errors.New("the binary that is served is not the one that was signed")
+	// ErrNoRoom says that the disk has no room for it, which may pass.
+	ErrNoRoom = errors.New("no room on the disk for the update")
+)
 
 // States of an update, in order.
 const (
@@ -74,6 +83,13 @@ type Program struct {
 
 // Intact says whether the program is still what was signed.
 func (p Program) Intact() bool { return p.Path != "" && check(p.Path, p.Binary) == nil }
+
+// PutBack makes the program intact again if it was replaced by another one that nobody came to record: a kill in between
+// leaves the recorded one beside it.
+func (p Program) PutBack() bool {
+	kept := p.Path + Previous
+	return check(kept, p.Binary) == nil && os.Rename(kept, p.Path) == nil && disk.SyncDir(filepath.Dir(p.Path)) == nil
+}
 
 // Load reads the record in the update folder; an empty one when there is none, or when it cannot be read: then the order is
 // carried out anew.
@@ -110,7 +126,14 @@ func Fetch(ctx context.Context, client *http.Client, url, dir string, want agent
 	}
 	tidy(dir, want.SHA256)
 	part := filepath.Join(dir, want.SHA256+partSuffix)
-	if err := fetchRest(ctx, client, url, part, want.Size); err != nil {
+	if err := room(part, want.Size); err != nil {
+		return "", err
+	}
+	err := fetchRest(ctx, client, url, part, want.Size)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) { // the state of what runs needs the room more
+		return "", errors.Join(fmt.Errorf("%w: %w", ErrNoRoom, err), os.Remove(part))
+	}
+	if err != nil {
 		return "", fmt.Errorf("fetch the update: %w", err)
 	}
 	if err := check(part, want); err != nil {
@@ -123,6 +146,19 @@ func Fetch(ctx context.Context, client *http.Client, url, dir string, want agent
 		return "", fmt.Errorf("fetch the update: %w", err)
 	}
 	return path, disk.SyncDir(dir)
+}
+
+// room says whether the disk takes what a file lacks. What cannot be found out is found out by writing.
+func room(part string, size int64) error {
+	info, err := os.Stat(part)
+	if err == nil {
+		size -= info.Size()
+	}
+	free, err := disk.Free(filepath.Dir(part))
+	if err != nil || free.Bytes >= size {
+		return nil
+	}
+	return fmt.Errorf("%w: %d bytes are needed, %d are free", ErrNoRoom, size, free.Bytes)
 }
 
 // tidy removes binaries of other updates.
@@ -182,8 +218,11 @@ func fetchRest(ctx context.Context, client *http.Client, url, part string, size 
 	if err != nil {
 		return err
 	}
-	if have+n != size {
-		return errors.Join(fmt.Errorf("%w: %d bytes or more, not %d", ErrWrongBytes, have+n, size), f.Truncate(0))
+	switch got := have + n; {
+	case got < size:
+		return errors.Join(fmt.Errorf("%w: it ends after %d of %d bytes", ErrWrongBytes, got, size), f.Truncate(0))
+	case got > size:
+		return errors.Join(fmt.Errorf("%w: it has more than %d bytes", ErrWrongBytes, size), f.Truncate(0))
 	}
 	return f.Sync()
 }
@@ -206,9 +245,23 @@ func check(path string, want agentupdate.Binary) error {
 	return nil
 }
 
+// RemoveLeftovers deletes what a kill in the middle of Writable or Replace left beside installed programs.
+func RemoveLeftovers(installed ...string) {
+	for _, path := range installed {
+		dir := filepath.Dir(path)
+		names, err := fs.Glob(os.DirFS(dir), temporary)
+		if err != nil {
+			continue
+		}
+		for _, name := range names {
+			_ = os.Remove(filepath.Join(dir, name)) // in the way of nothing but space
+		}
+	}
+}
+
 // Writable says whether the installed program can be replaced.
 func Writable(installed string) error {
-	f, err := os.CreateTemp(filepath.Dir(installed), ".sirrat-agent-*")
+	f, err := os.CreateTemp(filepath.Dir(installed), temporary)
 	if err != nil {
 		return fmt.Errorf("the installed program cannot be replaced: %w", err)
 	}
@@ -219,7 +272,7 @@ func Writable(installed string) error {
 // there is a whole program under the installed one's name.
 func Replace(installed, by string, want agentupdate.Binary) (err error) {
 	dir := filepath.Dir(installed)
-	next, err := os.CreateTemp(dir, ".sirrat-agent-*")
+	next, err := os.CreateTemp(dir, temporary)
 	if err != nil {
 		return fmt.Errorf("install the update: %w", err)
 	}

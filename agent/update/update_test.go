@@ -129,6 +129,24 @@ func TestReplace(t *testing.T) {
 	if names, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(names) > 0 {
 		t.Errorf("left: %v, %v", names, err)
 	}
+	for _, name := range []string{".sirrat-agent-1", ".sirrat-agent-2", "somebody's"} {
+		write(filepath.Join(dir, name), "half of a pro")
+	}
+	RemoveLeftovers(installed, filepath.Join(dir, "nowhere", "agent"))
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 3 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	is(installed, "three")
+	// Replaced by what nobody came to record: the recorded one is put back, once.
+	two := Program{Path: installed, Binary: binaryOf([]byte("two"))}
+	if two.Intact() || !two.PutBack() || !two.Intact() {
+		t.Error("what was replaced is not put back")
+	}
+	is(installed, "two")
+	if gone := (Program{Path: installed, Binary: binaryOf([]byte("one"))}); gone.PutBack() {
+		t.Error("what is not there is put back")
+	}
+	is(installed, "two")
 	if err := Writable(installed); err != nil {
 		t.Error(err)
 	}

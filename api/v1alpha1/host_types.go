@@ -145,7 +145,7 @@ type AgentUpdate struct {
 	// Refused, Downloading, Waiting, Trying, Failed or Done.
 	// +optional
 	State string `json:"state,omitempty"`
-	// Why it is refused or failed.
+	// Why it is refused, failed or cannot go on.
 	// +optional
 	Message string `json:"message,omitempty"`
 }

@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/diary"
 )
 
 func testKills(t *testing.T, e *engine) {
@@ -26,59 +25,19 @@ func testKills(t *testing.T, e *engine) {
 }
 
 // diary follows the state folder: every save is a boundary between two phases.
-type diary struct {
-	fd   int
-	mask uint32
-}
-
-// Moments of a save. A state file is written beside the old one, and renamed.
-const (
-	beginsToSave = unix.IN_CREATE
-	hasWritten   = unix.IN_CLOSE_WRITE
-	hasSaved     = unix.IN_MOVED_TO
-)
-
-func (w *world) diary(mask uint32) *diary {
+func (w *world) diary(mask uint32) *diary.Diary {
 	w.Helper()
 	w.stored() // makes the folder
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.Cleanup(func() { unix.Close(fd) })
-	if _, err := unix.InotifyAddWatch(fd, filepath.Join(w.data, "state"), mask); err != nil {
-		w.Fatal(err)
-	}
-	return &diary{fd: fd, mask: mask}
-}
-
-// moments counts what happened in the folder until enough did, or until over.
-func (d *diary) moments(enough int, over func() bool) int {
-	n := 0
-	buffer := make([]byte, 4096)
-	for n < enough && !over() {
-		ready := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}}
-		if _, err := unix.Poll(ready, 20); err != nil || ready[0].Revents == 0 {
-			continue
-		}
-		size, err := unix.Read(d.fd, buffer)
-		if err != nil {
-			continue
-		}
-		for at := 0; at+unix.SizeofInotifyEvent <= size; n++ {
-			at += unix.SizeofInotifyEvent + int(buffer[at+12]) + int(buffer[at+13])<<8
-		}
-	}
-	return n
+	return diary.Open(w, mask, filepath.Join(w.data, "state"))
 }
 
 // testKillAtBoundaries kills the agent at the first save of a rollout, then at the second one of the next rollout, and so on
 // until a rollout ends before: good ones that replace each other, and bad ones that go back. All have a job that runs first.
 // Unless there is time, the saves of bad ones count from Checking on only.
 func testKillAtBoundaries(t *testing.T, e *engine) {
-	moments := map[string]uint32{"saved": hasSaved}
+	moments := map[string]uint32{"saved": diary.HasSaved}
 	if long {
-		moments["begins to save"], moments["has written"] = beginsToSave, hasWritten
+		moments["begins to save"], moments["has written"] = diary.BeginsToSave, diary.HasWritten
 	}
 	for moment, mask := range moments {
 		t.Run(moment+", good", func(t *testing.T) {
@@ -87,7 +46,7 @@ func testKillAtBoundaries(t *testing.T, e *engine) {
 			for _, phase := range []string{
 				v1alpha1.RolloutPreflight, v1alpha1.RolloutPulling, v1alpha1.RolloutMigrating, v1alpha1.RolloutStarting, v1alpha1.RolloutChecking,
 			} {
-				if killed[phase] == 0 && mask == hasSaved { // it would mean that the boundaries are not seen
+				if killed[phase] == 0 && mask == diary.HasSaved { // it would mean that the boundaries are not seen
 					t.Errorf("never killed in %s: %v", phase, killed)
 				}
 			}
@@ -114,18 +73,17 @@ func killAtEach(t *testing.T, e *engine, mask uint32, bad bool) map[string]int {
 		env, ends = []string{"SICK=1"}, []string{v1alpha1.RolloutRolledBack}
 	}
 	for n := 1; ; n++ {
-		forget := func() { d.moments(1<<10, func() bool { return true }) }
-		forget()
+		d.Forget()
 		name := w.send(w.migrating(w.hub.image("app", 0, append(env, fmt.Sprint("VERSION=", n))...), ends...))
 		if bad && !long {
 			w.await(name, v1alpha1.RolloutChecking)
-			forget()
+			d.Forget()
 		}
 		ended := func() bool {
 			phase := w.status(name).Phase
 			return phase == v1alpha1.RolloutHealthy || phase == v1alpha1.RolloutRolledBack || phase == v1alpha1.RolloutFailed
 		}
-		if d.moments(n, ended) < n {
+		if d.Moments(n, ended) < n {
 			w.await(name, ends[0])
 			break
 		}

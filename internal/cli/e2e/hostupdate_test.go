@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -102,5 +103,31 @@ func TestHostUpdate(t *testing.T) {
 	var again corev1.ConfigMap
 	if err := k.client.Get(t.Context(), client.ObjectKeyFromObject(&m), &again); err != nil || again.ResourceVersion != m.ResourceVersion {
 		t.Errorf("the statement was signed anew although nothing changed: %v", err)
+
+		// What came of it is in the Host's status, in the agent's words.
+		var lease coordinationv1.Lease
+		if err := k.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: v1alpha1.AgentLease}, &lease); err != nil {
+			t.Fatal(err)
+		}
+		base := lease.DeepCopy()
+		want := v1alpha1.AgentUpdate{Wanted: version, State: "Failed", Message: "it did not report healthy within 2m0s"}
+		text, err := json.Marshal(v1alpha1.AgentInfo{AgentVersion: "v1.0.0", Update: &want})
+		if err != nil {
+			t.Fatal(err)
+		}
+		metav1.SetMetaDataAnnotation(&lease.ObjectMeta, v1alpha1.AnnotationAgentInfo, string(text))
+		if err := k.client.Patch(t.Context(), &lease, client.MergeFrom(base)); err != nil {
+			t.Fatal(err)
+		}
+		cptest.Wait(t, "the Host's status", func(ctx context.Context) error {
+			var h v1alpha1.Host
+			if err := k.client.Get(ctx, client.ObjectKey{Name: host}, &h); err != nil {
+				return err
+			}
+			if a := h.Status.Agent; a == nil || a.AgentVersion != "v1.0.0" || a.Update == nil || *a.Update != want {
+				return fmt.Errorf("%+v", a)
+			}
+			return nil
+		})
 	}
 }
