@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"gitlab.com/dynors/sirrat/agent/disk"
@@ -39,8 +41,10 @@ type Applied struct {
 	Done bool `json:"done"`
 	// Refused says why nothing of it was handed on; empty when it was.
 	Refused string `json:"refused,omitempty"`
-	// Reason of a refusal, where it is one of those that a Rollout's conditions name.
+	// Reason why it did not end with what was ordered, where it is one of those that a Rollout's conditions name.
 	Reason string `json:"reason,omitempty"`
+	// Advice is what a person can do about it.
+	Advice string `json:"advice,omitempty"`
 	// What is in it.
 	Project     string `json:"project,omitempty"`
 	Environment string `json:"environment,omitempty"`
@@ -57,6 +61,44 @@ type Applied struct {
 // Well says that it ended with what was ordered.
 func (a Applied) Well() bool {
 	return a.Refused == "" && (a.Status.Phase == v1alpha1.RolloutHealthy || a.Status.Phase == v1alpha1.RolloutRemoved)
+}
+
+// conclude names the reason of an end that is not what was ordered.
+func (a *Applied) conclude() {
+	if stalled := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionStalled); stalled != nil && stalled.Status == metav1.ConditionTrue {
+		a.Reason = stalled.Reason
+	}
+	if a.Status.Phase == v1alpha1.RolloutSuperseded {
+		a.Reason = v1alpha1.ReasonSuperseded
+	}
+	a.advise()
+}
+
+// Ways out of what a bundle alone cannot mend.
+const (
+	signAnew   = "have it signed anew (kubectl delete rollout %s -n %s: the control plane makes it again, with the same number), then export the bundle again"
+	newRelease = "it is not tried again: deploy another release, and export that"
+)
+
+// advise says what to do about the reason.
+func (a *Applied) advise() {
+	switch a.Reason {
+	case v1alpha1.ReasonAuthorizationExpired:
+		a.Advice = fmt.Sprintf(signAnew, a.Rollout, a.Namespace)
+	case v1alpha1.ReasonUnknownKey, v1alpha1.ReasonRetiredKey, v1alpha1.ReasonRevokedKey:
+		a.Advice = fmt.Sprintf(signAnew, a.Rollout, a.Namespace) +
+			"; when the server was joined with the keys of another control plane, join it again with a new kubectl sirrat host export"
+	case v1alpha1.ReasonPolicyRefused:
+		a.Advice = "the owner of this server decides in the host policy (sirrat-agent policy); then apply the bundle again"
+	case v1alpha1.ReasonAcceptanceMissing, v1alpha1.ReasonAcceptanceUntrusted, v1alpha1.ReasonAcceptanceRefused, v1alpha1.ReasonAcceptanceOther:
+		a.Advice = "the client signs the PV of this release with the key that the host policy names (kubectl sirrat pv sign); " + fmt.Sprintf(signAnew, a.Rollout, a.Namespace)
+	case v1alpha1.ReasonSuperseded, v1alpha1.ReasonOlderSequence:
+		a.Advice = "this server has a newer order: export the newest"
+	default:
+		if a.Status.Phase == v1alpha1.RolloutFailed || a.Status.Phase == v1alpha1.RolloutRolledBack || a.Status.Phase == v1alpha1.RolloutHeld {
+			a.Advice = newRelease
+		}
+	}
 }
 
 // application is the bundle that is being applied, one at a time.
@@ -116,6 +158,7 @@ func (a *Agent) apply(ctx context.Context, file, secretsFile string) Applied {
 	applied := Applied{Bundle: file}
 	refuse := func(err error) Applied {
 		applied.Refused = err.Error()
+		applied.advise()
 		a.log.Info("bundle refused", "bundle", file, "why", applied.Refused)
 		return applied
 	}
@@ -134,9 +177,7 @@ func (a *Agent) apply(ctx context.Context, file, secretsFile string) Applied {
 	applied.Namespace, applied.Rollout, applied.UID = rollout.Namespace, rollout.Name, rollout.UID
 	secrets, err := a.vouch(ctx, bundle, secretsFile)
 	if err != nil {
-		if r := unauthorised(err); r.reason != v1alpha1.ReasonAuthorizationInvalid { // else it is about something else
-			applied.Reason = r.reason
-		}
+		applied.Reason = reasonOf(err)
 		return refuse(err)
 	}
 	registry, err := layout.Open(ctx, dir)
@@ -145,11 +186,12 @@ func (a *Agent) apply(ctx context.Context, file, secretsFile string) Applied {
 	}
 	defer registry.Close() //nolint:errcheck // nothing is pulled any more
 	a.log.Info("bundle is applied", "bundle", file, "rollout", rollout.Name, "release", spec.Release.Name, "sequence", spec.Sequence)
-	news := a.reporter.follow(rollout.UID)
+	w, load := a.worker(state.Key{Project: spec.Project, Environment: spec.Environment}), &carried{rollout: rollout, registry: registry, secrets: secrets}
+	w.takeUp(load)
+	defer w.putDown(load)
+	news := a.reporter.follow(rollout.UID) // what was said of it before is of no concern
 	defer a.reporter.unfollow(rollout.UID)
-	w := a.worker(state.Key{Project: spec.Project, Environment: spec.Environment})
-	w.carry(rollout, &carried{registry: registry, secrets: secrets})
-	defer w.putDown(rollout.UID)
+	w.offer(rollout)
 	for {
 		select {
 		case <-ctx.Done():
@@ -158,10 +200,27 @@ func (a *Agent) apply(ctx context.Context, file, secretsFile string) Applied {
 		}
 		applied.Status = a.reporter.newest(rollout.UID)
 		if ended(applied.Status.Phase) {
+			applied.conclude()
 			return applied
+		}
+		if why := w.heldBack(rollout.UID, applied.Status); why != "" { // nobody knows for how long
+			applied.Status = v1alpha1.RolloutStatus{}
+			return refuse(fmt.Errorf("%s; apply the bundle again when it may begin", why))
 		}
 		a.applying.set(applied)
 	}
+}
+
+// reasonOf names why a bundle is refused, as a Rollout's conditions would; "" when it is about something else.
+func reasonOf(err error) string {
+	var f *failed
+	if errors.As(err, &f) {
+		return f.reason
+	}
+	if r := unauthorised(err); r.reason != v1alpha1.ReasonAuthorizationInvalid {
+		return r.reason
+	}
+	return ""
 }
 
 // ended says that a phase lasts.
@@ -215,7 +274,8 @@ func (a *Agent) vouch(ctx context.Context, b *offline.Bundle, secretsFile string
 		return nil, err
 	}
 	if b.Platform != info.Platform {
-		return nil, fmt.Errorf("the bundle has images for %s, this server is %s: export it with --platform %s", b.Platform, info.Platform, info.Platform)
+		return nil, &failed{v1alpha1.ReasonWrongArchitecture, fmt.Errorf("the bundle has images for %s, this server is %s: export it with --platform %s",
+			b.Platform, info.Platform, info.Platform), true}
 	}
 	given, err := readSecrets(secretsFile)
 	if err != nil {

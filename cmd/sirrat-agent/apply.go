@@ -81,6 +81,7 @@ func tellApplied(out io.Writer, output, report string, a agent.Applied) error {
 		return err
 	case a.Refused != "":
 		fmt.Fprintf(out, "Refused, nothing was touched: %s\n", agent.Printable(a.Refused))
+		tellAdvice(out, a)
 		return nil
 	}
 	fmt.Fprintf(out, "%s of %s/%s, sequence %d: %s. %s\n", agent.Printable(a.Release), a.Project, a.Environment, a.Sequence, a.Status.Phase, agent.Printable(a.Status.Message))
@@ -90,5 +91,13 @@ func tellApplied(out io.Writer, output, report string, a agent.Applied) error {
 	for _, line := range a.Status.LastLogs {
 		fmt.Fprintln(out, "  | "+agent.Printable(line))
 	}
+	tellAdvice(out, a)
 	return nil
+}
+
+// tellAdvice says what to do, where there is something to do.
+func tellAdvice(out io.Writer, a agent.Applied) {
+	if a.Advice != "" {
+		fmt.Fprintln(out, "What to do: "+agent.Printable(a.Advice))
+	}
 }
