@@ -76,7 +76,7 @@ func (a *Applied) conclude() {
 
 // Ways out of what a bundle alone cannot mend.
 const (
-	signAnew   = "have it signed anew (kubectl delete rollout %s -n %s: the control plane makes it again, with the same number), then export the bundle again"
+	signAnew   = "an administrator has it signed anew (kubectl delete rollout %s -n %s: the control plane makes it again, with the same number); then export the bundle again"
 	newRelease = "it is not tried again: deploy another release, and export that"
 )
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/authorization"
 	"gitlab.com/dynors/sirrat/internal/offline"
 	"gitlab.com/dynors/sirrat/internal/registry"
 )
@@ -68,6 +70,10 @@ func (s *session) exportBundle(ctx context.Context, o bundleOptions) error {
 	if err != nil {
 		return err
 	}
+	until, err := s.usable(ctx, host, *rollout)
+	if err != nil {
+		return err
+	}
 	m := offline.Manifest{Version: offline.Version, Host: o.host, Platform: o.platform}
 	if m.Platform == "" && host.Status.Agent != nil {
 		m.Platform = host.Status.Agent.Platform
@@ -96,8 +102,29 @@ func (s *session) exportBundle(ctx context.Context, o bundleOptions) error {
 		return err
 	}
 	s.say("bundle.written", o.file, rollout.Spec.Release.Name, rollout.Spec.Sequence, o.host, m.Platform, megabytes(size))
+	s.say("bundle.until", until.In(s.Zone).Format("2006-01-02 15:04 MST"))
 	s.sayAboutSecrets(o, m.Secrets)
 	return nil
+}
+
+// usable is until when an order may be begun on its server. What would be refused there need not be carried there.
+func (s *session) usable(ctx context.Context, host v1alpha1.Host, rollout v1alpha1.Rollout) (until time.Time, err error) {
+	set, err := s.trustedKeys(ctx, host.Name)
+	if err != nil {
+		return until, err
+	}
+	keys, err := set.Parse()
+	if err != nil {
+		return until, wrap("read the authorization keys", err)
+	}
+	trust := authorization.Trust{Keys: keys.Keys, Retired: keys.Retired, Revoked: keys.Revoked}
+	receiver := authorization.Host{Name: host.Name, UID: string(host.UID)}
+	statement, err := authorization.Verify(ctx, rollout.Spec, receiver, s.Now(), 0, false, trust)
+	if err != nil {
+		return until, s.fail("error.bundle-refused", host.Name, rollout.Spec.Release.Name, err.Error()).
+			with(s.T("hint.bundle-refused", rollout.Name, rollout.Namespace))
+	}
+	return statement.Predicate.NotAfter, nil
 }
 
 // sayAboutSecrets warns of those that are in the file, or names those that the server must have itself.
