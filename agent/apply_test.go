@@ -105,7 +105,7 @@ func (s *server) file(content []byte) string {
 
 func (s *server) apply(bundle, secrets string) agent.Applied {
 	s.Helper()
-	applied, err := agent.Apply(s.Context(), s.options(), bundle, secrets, func(agent.Applied) {})
+	applied, err := agent.Apply(s.Context(), s.options(), agent.Load{File: bundle, Secrets: secrets}, func(agent.Applied) {})
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package agent_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -255,6 +256,22 @@ func TestApplyWithSecrets(t *testing.T) {
 	sick := withSecrets(2, s.registry.Image(t, "app", "VERSION=2", "EXIT=3"), well)
 	unreadable := withSecrets(3, s.registry.Image(t, "app", "VERSION=3"), map[string]string{"PORT": canary + "-3"})
 	var told strings.Builder
+	// No signature covers a value: the fingerprint does.
+	content, err := os.ReadFile(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := fmt.Sprintf("sha256:%x", sha256.Sum256(content))
+	altered := s.file(bytes.Replace(content, []byte(canary+"-1"), []byte(canary+"-9"), 1))
+	for _, bundle := range []string{altered, s.file(append(bytes.Clone(content), 0))} {
+		text, outcome, code := p.apply(bundle, "--fingerprint", whole)
+		if code != 1 || !strings.Contains(outcome.Refused, "it was altered on its way") || s.container("web").ID != "" {
+			t.Errorf("exit code %d: %s", code, text)
+		}
+	}
+	if text, _, code := p.apply(first, "--fingerprint", whole); code != 0 {
+		t.Errorf("exit code %d: %s", code, text)
+	}
 	for _, c := range []struct {
 		bundle, phase, says string
 		code                int

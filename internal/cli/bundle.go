@@ -5,6 +5,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -97,14 +98,14 @@ func (s *session) exportBundle(ctx context.Context, o bundleOptions) error {
 			return err
 		}
 	}
-	size, err := s.writeBundle(ctx, o.file, m, rollout, images)
+	size, fingerprint, err := s.writeBundle(ctx, o.file, m, rollout, images)
 	if err != nil {
 		return err
 	}
 	s.say("bundle.written", o.file, rollout.Spec.Release.Name, rollout.Spec.Sequence, o.host, m.Platform, megabytes(size))
 	s.say("bundle.until", until.In(s.Zone).Format("2006-01-02 15:04 MST"))
 	s.sayAboutSecrets(o, m.Secrets)
-	return nil
+	return s.print("sirrat-agent apply " + o.file + " --fingerprint " + fingerprint + "\n")
 }
 
 // usable is until when an order may be begun on its server. What would be refused there need not be carried there.
@@ -224,11 +225,12 @@ func (s *session) bundledSecrets(ctx context.Context, rollout *v1alpha1.Rollout,
 	return list, nil
 }
 
-// writeBundle writes the file beside its place and puts it there when it is whole.
-func (s *session) writeBundle(ctx context.Context, file string, m offline.Manifest, rollout *v1alpha1.Rollout, from offline.Source) (size int64, err error) {
+// writeBundle writes the file beside its place and puts it there when it is whole. The fingerprint is its SHA-256.
+func (s *session) writeBundle(ctx context.Context, file string, m offline.Manifest, rollout *v1alpha1.Rollout, from offline.Source,
+) (size int64, fingerprint string, err error) {
 	temporary, err := os.CreateTemp(filepath.Dir(file), ".bundle-*") // mode 0600: it may hold secrets
 	if err != nil {
-		return 0, wrap("write the bundle", err)
+		return 0, "", wrap("write the bundle", err)
 	}
 	defer func() {
 		if err != nil {
@@ -248,17 +250,18 @@ func (s *session) writeBundle(ctx context.Context, file string, m offline.Manife
 		}
 		fmt.Fprint(s.Err, line)
 	}
-	if err = offline.Write(ctx, temporary, m, rollout, from, progress); err != nil {
-		return 0, err
+	hash := sha256.New()
+	if err = offline.Write(ctx, io.MultiWriter(temporary, hash), m, rollout, from, progress); err != nil {
+		return 0, "", err
 	}
 	if size, err = temporary.Seek(0, io.SeekCurrent); err != nil {
-		return 0, wrap("write the bundle", err)
+		return 0, "", wrap("write the bundle", err)
 	}
 	err = cmp.Or(temporary.Sync(), temporary.Close())
 	if err == nil {
 		err = os.Rename(temporary.Name(), file)
 	}
-	return size, wrap("write the bundle", err)
+	return size, fmt.Sprintf("sha256:%x", hash.Sum(nil)), wrap("write the bundle", err)
 }
 
 func megabytes(bytes int64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/1e6) }

@@ -4,9 +4,11 @@ package e2e
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,10 +155,12 @@ func (k *carried) exported(t *testing.T, args ...string) (*offline.Bundle, outco
 	if info, err := file.Stat(); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	b, err := offline.Read(t.Context(), file, t.TempDir(), 1<<30)
+	hash := sha256.New()
+	b, err := offline.Read(t.Context(), io.TeeReader(file, hash), t.TempDir(), 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
+	o.expect(t, 0, fmt.Sprintf("sirrat-agent apply %s --fingerprint sha256:%x", k.bundle, hash.Sum(nil)))
 	return b, o
 }
 
