@@ -66,19 +66,32 @@ func (s *server) export(o order, secrets ...offline.Secret) string {
 	s.Helper()
 	rollout := &v1alpha1.Rollout{Spec: s.signed(o)}
 	rollout.Name, rollout.Namespace, rollout.UID = fmt.Sprint(o.project, "-", o.sequence), v1alpha1.HostNamespace(s.name), uuid.NewUUID()
-	m := offline.Manifest{Version: offline.Version, Host: s.name, Platform: "linux/" + enginetest.Architecture(), Secrets: secrets}
-	from, err := registry.New(nil)
-	if err != nil {
-		s.Fatal(err)
-	}
+	return s.exportRollout(rollout, platform(), secrets...)
+}
+
+// platform of this server.
+func platform() string { return "linux/" + enginetest.Architecture() }
+
+func (s *server) exportRollout(rollout *v1alpha1.Rollout, platform string, secrets ...offline.Secret) string {
+	s.Helper()
 	var bundle bytes.Buffer
-	if err := offline.Write(s.Context(), &bundle, m, rollout, from, func(int64, int64) {}); err != nil {
+	if err := s.write(&bundle, rollout, platform, secrets...); err != nil {
 		s.Fatal(err)
 	}
 	for _, image := range rollout.Spec.Images {
 		s.registry.Remove(layout.Default(image.Image))
 	}
 	return s.file(bundle.Bytes())
+}
+
+func (s *server) write(to io.Writer, rollout *v1alpha1.Rollout, platform string, secrets ...offline.Secret) error {
+	s.Helper()
+	from, err := registry.New(nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	m := offline.Manifest{Version: offline.Version, Host: s.name, Platform: platform, Secrets: secrets}
+	return offline.Write(s.Context(), to, m, rollout, from, func(int64, int64) {})
 }
 
 func (s *server) file(content []byte) string {
@@ -92,7 +105,7 @@ func (s *server) file(content []byte) string {
 
 func (s *server) apply(bundle, secrets string) agent.Applied {
 	s.Helper()
-	applied, err := agent.Apply(s.Context(), s.options(), bundle, secrets, func(agent.Applied) {})
+	applied, err := agent.Apply(s.Context(), s.options(), agent.Load{File: bundle, Secrets: secrets}, func(agent.Applied) {})
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -240,34 +253,60 @@ func TestApplyRefuses(t *testing.T) {
 // spoil changes a byte of the largest member of a bundle, which is a layer.
 func (s *server) spoil(bundle string) string {
 	s.Helper()
-	text, err := os.ReadFile(bundle)
-	if err != nil {
-		s.Fatal(err)
-	}
-	reader := tar.NewReader(bytes.NewReader(text))
+	return s.rewrite(bundle, func(_ string, content []byte) []byte {
+		if len(content) > 100_000 {
+			content[len(content)/2] ^= 1
+		}
+		return content
+	})
+}
+
+// rewrite writes a bundle with other contents of its members; nil leaves one out.
+func (s *server) rewrite(bundle string, change func(name string, content []byte) []byte) string {
+	s.Helper()
 	var out bytes.Buffer
 	writer := tar.NewWriter(&out)
-	for {
-		header, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			break
+	s.each(bundle, func(header *tar.Header, content []byte) {
+		if content = change(header.Name, content); content == nil {
+			return
 		}
-		content, readErr := io.ReadAll(reader)
-		if err := errors.Join(err, readErr); err != nil {
-			s.Fatal(err)
-		}
-		if header.Size > 100_000 {
-			content[header.Size/2] ^= 1
-		}
+		header.Size = int64(len(content))
 		if err := writer.WriteHeader(header); err != nil {
 			s.Fatal(err)
 		}
 		if _, err := writer.Write(content); err != nil {
 			s.Fatal(err)
 		}
-	}
+	})
 	if err := writer.Close(); err != nil {
 		s.Fatal(err)
 	}
 	return s.file(out.Bytes())
+}
+
+// members of a bundle by name.
+func (s *server) members(bundle string) map[string][]byte {
+	s.Helper()
+	all := map[string][]byte{}
+	s.each(bundle, func(header *tar.Header, content []byte) { all[header.Name] = content })
+	return all
+}
+
+func (s *server) each(bundle string, do func(*tar.Header, []byte)) {
+	s.Helper()
+	text, err := os.ReadFile(bundle)
+	if err != nil {
+		s.Fatal(err)
+	}
+	for reader := tar.NewReader(bytes.NewReader(text)); ; {
+		header, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		content, readErr := io.ReadAll(reader)
+		if err := errors.Join(err, readErr); err != nil {
+			s.Fatal(err)
+		}
+		do(header, content)
+	}
 }

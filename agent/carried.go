@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"gitlab.com/dynors/sirrat/agent/layout"
@@ -18,28 +19,59 @@ import (
 // errBundleGone says that what a rollout under way lacks was in a bundle that is not being applied any more.
 var errBundleGone = errors.New("its images come from a bundle that is not there any more: apply the bundle again")
 
-// carried is what a bundle brings beside its Rollout.
+// carried is what a bundle brings.
 type carried struct {
+	rollout  *v1alpha1.Rollout
 	registry *layout.Registry
 	// secrets take the place of what the control plane would deliver.
 	secrets map[string]string
+	// before is what the control plane offered of the same uid; nil for nothing.
+	before *v1alpha1.Rollout
 }
 
-// carry offers the Rollout of a bundle, to be judged anew even if it was refused before.
-func (w *worker) carry(rollout *v1alpha1.Rollout, c *carried) {
+// takeUp forgets what was judged of a bundle's Rollout before, so that it is judged anew once it is offered.
+func (w *worker) takeUp(c *carried) {
+	uid := c.rollout.UID
 	w.mu.Lock()
-	w.carried[rollout.UID] = c
-	delete(w.rejected, rollout.UID)
-	delete(w.rollouts, rollout.UID)
-	w.mu.Unlock()
-	w.offer(rollout)
+	defer w.mu.Unlock()
+	c.before = w.rollouts[uid]
+	w.carried[uid] = c
+	delete(w.rejected, uid)
+	delete(w.deferred, uid)
+	delete(w.rollouts, uid)
 }
 
-// putDown ends what carry began; the Rollout stays offered.
-func (w *worker) putDown(uid types.UID) {
+// putDown ends what takeUp began. What was begun is on disk; what was not must not begin by itself later, when what it needs
+// has gone with the bundle. What the control plane offers stays offered.
+func (w *worker) putDown(c *carried) {
+	uid := c.rollout.UID
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.carried, uid)
+	switch {
+	case w.rollouts[uid] != c.rollout: // the control plane has offered it since
+	case c.before != nil:
+		w.rollouts[uid] = c.before
+	default:
+		delete(w.rollouts, uid)
+		delete(w.rejected, uid)
+		delete(w.deferred, uid)
+		delete(w.arrived, uid)
+	}
+}
+
+// heldBack says why a Rollout may not begin now by the word of this server's owner; "" when it may.
+func (w *worker) heldBack(uid types.UID, status v1alpha1.RolloutStatus) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d, put := w.deferred[uid]; put {
+		return d.message
+	}
+	begun := status.Phase != v1alpha1.RolloutPending && status.Phase != v1alpha1.RolloutVerifying
+	if !begun && meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionSuspended) {
+		return status.Message
+	}
+	return ""
 }
 
 func (w *worker) carriedBy(uid string) *carried {

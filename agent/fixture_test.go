@@ -314,6 +314,12 @@ func (h *host) send(o order) string {
 
 func (h *host) status(name string) v1alpha1.RolloutStatus {
 	h.Helper()
+	return h.rollout(name).Status
+}
+
+// rollout as the control plane has it.
+func (h *host) rollout(name string) v1alpha1.Rollout {
+	h.Helper()
 	object, err := h.objects().Get(h.Context(), name, metav1.GetOptions{})
 	if err != nil {
 		h.Fatal(err)
@@ -322,7 +328,7 @@ func (h *host) status(name string) v1alpha1.RolloutStatus {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &rollout); err != nil {
 		h.Fatal(err)
 	}
-	return rollout.Status
+	return rollout
 }
 
 // await waits until a Rollout is in a phase, and fails at once when it ends in another one.

@@ -104,6 +104,13 @@ func (w *worker) survey(ctx context.Context, target *resolved, info compose.Info
 	if len(absent) == 0 {
 		return images, nil
 	}
+	var missing []string
+	for _, i := range absent {
+		missing = append(missing, images[i].ref)
+	}
+	if err := w.bundleNeeded(missing); err != nil { // nobody else is to be asked, for the images or for credentials
+		return nil, err
+	}
 	credentials, err := w.credentials(ctx, w.disk.Attempt.UID, w.disk.Attempt.Spec)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,8 @@ import (
 var errNotApplied = errors.New("the bundle was not applied")
 
 func applyCommand(s *settings) *cobra.Command {
-	var secrets, output, report string
+	var load agent.Load
+	var output, report string
 	cmd := &cobra.Command{
 		Use:   "apply BUNDLE",
 		Short: "Deploy a release that came in a file, with the same checks; exit code 1 unless it becomes healthy",
@@ -28,6 +29,7 @@ registry. The release is judged as if the control plane had sent it: signature, 
 signature, digests. The agent that runs here does the work, or else this command until the outcome is known; what runs then
 keeps running. Secrets that the bundle does not hold are read from an env file, one KEY=VALUE a line.`,
 		Example: `  sirrat-agent apply shop.tar
+  sirrat-agent apply shop.tar --fingerprint sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
   sirrat-agent apply shop.tar --secrets /root/shop.env --report report.json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,8 +41,9 @@ keeps running. Secrets that the bundle does not hold are read from an env file, 
 				return err
 			}
 			said, o := "", agent.Options{DataDir: s.dataDir, DockerHost: s.dockerHost, Policy: s.policy, Version: version.Version, Log: log}
-			applied, err := agent.Apply(cmd.Context(), o, args[0], secrets, func(now agent.Applied) {
-				if line := now.Status.Phase + " " + now.Status.Message; line != said && now.Status.Phase != "" {
+			load.File = args[0]
+			applied, err := agent.Apply(cmd.Context(), o, load, func(now agent.Applied) {
+				if line := progress(now); line != said && line != "" {
 					fmt.Fprintln(cmd.ErrOrStderr(), agent.Printable(line))
 					said = line
 				}
@@ -57,10 +60,22 @@ keeps running. Secrets that the bundle does not hold are read from an env file, 
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&secrets, "secrets", "", "env `FILE` with the values of the release's Secrets, which only its owner may read")
+	cmd.Flags().StringVar(&load.Fingerprint, "fingerprint", "", "SHA-256 of the bundle, as the export printed it: nothing is done with another file")
+	cmd.Flags().StringVar(&load.Secrets, "secrets", "", "env `FILE` with the values of the release's Secrets, which only its owner may read")
 	cmd.Flags().StringVar(&report, "report", "", "write the outcome to `FILE`, for `kubectl sirrat bundle report`")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json: print the outcome as JSON")
 	return cmd
+}
+
+// progress in one line, which changes with every tenth of a bundle that is read.
+func progress(now agent.Applied) string {
+	switch {
+	case now.Status.Phase != "":
+		return now.Status.Phase + " " + now.Status.Message
+	case now.Size > 0:
+		return fmt.Sprintf("Unpacking %d%% of %.1f MB", 10*(10*now.Unpacked/now.Size), float64(now.Size)/1e6)
+	}
+	return ""
 }
 
 // tellApplied prints the outcome, and writes it to the file of the report if there is one.
@@ -81,6 +96,7 @@ func tellApplied(out io.Writer, output, report string, a agent.Applied) error {
 		return err
 	case a.Refused != "":
 		fmt.Fprintf(out, "Refused, nothing was touched: %s\n", agent.Printable(a.Refused))
+		tellAdvice(out, a)
 		return nil
 	}
 	fmt.Fprintf(out, "%s of %s/%s, sequence %d: %s. %s\n", agent.Printable(a.Release), a.Project, a.Environment, a.Sequence, a.Status.Phase, agent.Printable(a.Status.Message))
@@ -90,5 +106,13 @@ func tellApplied(out io.Writer, output, report string, a agent.Applied) error {
 	for _, line := range a.Status.LastLogs {
 		fmt.Fprintln(out, "  | "+agent.Printable(line))
 	}
+	tellAdvice(out, a)
 	return nil
+}
+
+// tellAdvice says what to do, where there is something to do.
+func tellAdvice(out io.Writer, a agent.Applied) {
+	if a.Advice != "" {
+		fmt.Fprintln(out, "What to do: "+agent.Printable(a.Advice))
+	}
 }

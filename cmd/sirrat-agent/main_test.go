@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gitlab.com/dynors/sirrat/agent"
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
 func run(args ...string) (string, error) {
@@ -84,5 +85,20 @@ shop      test          b2c3d4e            3          RolledBack   3h      a1b2c
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+// What the command says of a bundle on the way: every tenth that was read, then what the Rollout says.
+func TestProgressOfApply(t *testing.T) {
+	for want, now := range map[string]agent.Applied{
+		"":                             {},
+		"Unpacking 0% of 250.0 MB":     {Unpacked: 24_999_999, Size: 250_000_000},
+		"Unpacking 10% of 250.0 MB":    {Unpacked: 25_000_000, Size: 250_000_000},
+		"Unpacking 100% of 250.0 MB":   {Unpacked: 250_000_000, Size: 250_000_000},
+		"Pulling web 1.0 MB of 2.0 MB": {Size: 1, Status: v1alpha1.RolloutStatus{Phase: v1alpha1.RolloutPulling, Message: "web 1.0 MB of 2.0 MB"}},
+	} {
+		if got := progress(now); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

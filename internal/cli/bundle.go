@@ -5,6 +5,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/authorization"
 	"gitlab.com/dynors/sirrat/internal/offline"
 	"gitlab.com/dynors/sirrat/internal/registry"
 )
@@ -64,6 +67,10 @@ func (s *session) exportBundle(ctx context.Context, o bundleOptions) error {
 	if err != nil {
 		return err
 	}
+	until, err := s.usable(ctx, host, *rollout)
+	if err != nil {
+		return err
+	}
 	m := offline.Manifest{Version: offline.Version, Host: o.host, Platform: o.platform}
 	if m.Platform == "" && host.Status.Agent != nil {
 		m.Platform = host.Status.Agent.Platform
@@ -87,13 +94,34 @@ func (s *session) exportBundle(ctx context.Context, o bundleOptions) error {
 			return err
 		}
 	}
-	size, err := s.writeBundle(ctx, o.file, m, rollout, images)
+	size, fingerprint, err := s.writeBundle(ctx, o.file, m, rollout, images)
 	if err != nil {
 		return err
 	}
 	s.say("bundle.written", o.file, rollout.Spec.Release.Name, rollout.Spec.Sequence, o.host, m.Platform, megabytes(size))
+	s.say("bundle.until", until.In(s.Zone).Format("2006-01-02 15:04 MST"))
 	s.sayAboutSecrets(o, m.Secrets)
-	return nil
+	return s.print("sirrat-agent apply " + o.file + " --fingerprint " + fingerprint + "\n")
+}
+
+// usable is until when an order may be begun on its server. What would be refused there need not be carried there.
+func (s *session) usable(ctx context.Context, host v1alpha1.Host, rollout v1alpha1.Rollout) (until time.Time, err error) {
+	set, err := s.trustedKeys(ctx, host.Name)
+	if err != nil {
+		return until, err
+	}
+	keys, err := set.Parse()
+	if err != nil {
+		return until, wrap("read the authorization keys", err)
+	}
+	trust := authorization.Trust{Keys: keys.Keys, Retired: keys.Retired, Revoked: keys.Revoked}
+	receiver := authorization.Host{Name: host.Name, UID: string(host.UID)}
+	statement, err := authorization.Verify(ctx, rollout.Spec, receiver, s.Now(), 0, false, trust)
+	if err != nil {
+		return until, s.fail("error.bundle-refused", host.Name, rollout.Spec.Release.Name, err.Error()).
+			with(s.T("hint.bundle-refused", rollout.Name, rollout.Namespace))
+	}
+	return statement.Predicate.NotAfter, nil
 }
 
 // sayAboutSecrets warns of those that are in the file, or names those that the server must have itself.
@@ -193,11 +221,12 @@ func (s *session) bundledSecrets(ctx context.Context, rollout *v1alpha1.Rollout,
 	return list, nil
 }
 
-// writeBundle writes the file beside its place and puts it there when it is whole.
-func (s *session) writeBundle(ctx context.Context, file string, m offline.Manifest, rollout *v1alpha1.Rollout, from offline.Source) (size int64, err error) {
+// writeBundle writes the file beside its place and puts it there when it is whole. The fingerprint is its SHA-256.
+func (s *session) writeBundle(ctx context.Context, file string, m offline.Manifest, rollout *v1alpha1.Rollout, from offline.Source,
+) (size int64, fingerprint string, err error) {
 	temporary, err := os.CreateTemp(filepath.Dir(file), ".bundle-*") // mode 0600: it may hold secrets
 	if err != nil {
-		return 0, wrap("write the bundle", err)
+		return 0, "", wrap("write the bundle", err)
 	}
 	defer func() {
 		if err != nil {
@@ -217,17 +246,18 @@ func (s *session) writeBundle(ctx context.Context, file string, m offline.Manife
 		}
 		fmt.Fprint(s.Err, line)
 	}
-	if err = offline.Write(ctx, temporary, m, rollout, from, progress); err != nil {
-		return 0, err
+	hash := sha256.New()
+	if err = offline.Write(ctx, io.MultiWriter(temporary, hash), m, rollout, from, progress); err != nil {
+		return 0, "", err
 	}
 	if size, err = temporary.Seek(0, io.SeekCurrent); err != nil {
-		return 0, wrap("write the bundle", err)
+		return 0, "", wrap("write the bundle", err)
 	}
 	err = cmp.Or(temporary.Sync(), temporary.Close())
 	if err == nil {
 		err = os.Rename(temporary.Name(), file)
 	}
-	return size, wrap("write the bundle", err)
+	return size, fmt.Sprintf("sha256:%x", hash.Sum(nil)), wrap("write the bundle", err)
 }
 
 func megabytes(bytes int64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/1e6) }

@@ -188,8 +188,60 @@ func (r *Registry) ImageFor(t testing.TB, repository, architecture string, paddi
 	return r.imageOf(t, repository, appLayer(t), []string{"/app"}, architecture, padding, env)
 }
 
+// Index pushes an index of images of the test application, one for each architecture, whose VERSION is that of the index and the
+// architecture ("1-amd64"), and returns it by digest.
+func (r *Registry) Index(t testing.TB, repository, version string, architectures ...string) string {
+	t.Helper()
+	index := v1.ImageIndex(empty.Index)
+	for _, architecture := range architectures {
+		image := makeImage(t, appLayer(t), []string{"/app"}, architecture, 0, []string{"VERSION=" + version + "-" + architecture})
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
+		})
+	}
+	ref := r.reference(t, repository)
+	if err := remote.WriteIndex(ref, index); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.pinned(ref, digest)
+}
+
 // imageOf pushes an image and returns it by digest.
 func (r *Registry) imageOf(t testing.TB, repository string, content []byte, entrypoint []string, architecture string, padding int64, env []string) string {
+	t.Helper()
+	image, ref := makeImage(t, content, entrypoint, architecture, padding, env), r.reference(t, repository)
+	if err := remote.Write(ref, image); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.pinned(ref, digest)
+}
+
+func (r *Registry) reference(t testing.TB, repository string) name.Reference {
+	t.Helper()
+	ref, err := name.ParseReference(r.Host+"/"+repository+":latest", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+// pinned notes what was pushed, and names it by its digest.
+func (r *Registry) pinned(ref name.Reference, digest v1.Hash) string {
+	pinned := ref.Context().Name() + "@" + digest.String()
+	r.pushed = append(r.pushed, pinned)
+	return pinned
+}
+
+// makeImage makes an image that claims to be for an architecture.
+func makeImage(t testing.TB, content []byte, entrypoint []string, architecture string, padding int64, env []string) v1.Image {
 	t.Helper()
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
 	if err != nil {
@@ -215,20 +267,7 @@ func (r *Registry) imageOf(t testing.TB, repository string, content []byte, entr
 	if image, err = mutate.ConfigFile(image, file); err != nil {
 		t.Fatal(err)
 	}
-	ref, err := name.ParseReference(r.Host+"/"+repository+":latest", name.Insecure)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(ref, image); err != nil {
-		t.Fatal(err)
-	}
-	digest, err := image.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pinned := ref.Context().Name() + "@" + digest.String()
-	r.pushed = append(r.pushed, pinned)
-	return pinned
+	return image
 }
 
 // Altered pushes a manifest that is another one's with something changed, and returns it by digest. Its layers need not be

@@ -25,6 +25,7 @@ var bundles = map[ID]text{
 	"flag.bundle-secrets":  {"put the values of the release's Secrets into the file, in plain text", "mettre les valeurs des Secrets de la release dans le fichier, en clair"},
 	"bundle.progress":      {"images: %s of %s", "images : %s sur %s"},
 	"bundle.written":       {"%s holds release %s, sequence %d, for server %s (%s, %s).", "%s contient la release %s, numéro %d, pour le serveur %s (%s, %s)."},
+	"bundle.until":         {"The server must begin it by %s.", "Le serveur doit la commencer au plus tard le %s."},
 	"bundle.with-secrets": {
 		"Warning: %s holds the values of %d secrets in plain text. Whoever can read it has them: carry it with care, and delete it afterwards.",
 		"Attention : %s contient en clair les valeurs de %d secrets. Qui peut le lire les possède : portez-le avec soin, et effacez-le ensuite.",
@@ -52,6 +53,11 @@ var bundles = map[ID]text{
 	"hint.bundle-no-rollout": {
 		"A server that never joined needs spec.offline: true (kubectl edit host %s); then kubectl sirrat why says what a release waits for.",
 		"Un serveur qui n’a jamais adhéré a besoin de spec.offline: true (kubectl edit host %s) ; ensuite kubectl sirrat why dit ce qu’une release attend.",
+	},
+	"error.bundle-refused": {"Server %s would refuse the order for release %s: %s.", "Le serveur %s refuserait l’ordre pour la release %s : %s."},
+	"hint.bundle-refused": {
+		"An administrator has it signed anew with kubectl delete rollout %s -n %s: the control plane makes it again, with the same number.",
+		"Un administrateur le fait signer à nouveau avec kubectl delete rollout %s -n %s : le plan de contrôle le refait, avec le même numéro.",
 	},
 	"error.bundle-secret": {"You may not read Secret %s in %s.", "Vous ne pouvez pas lire le Secret %s dans %s."},
 	"hint.bundle-secret":  {"To name what the server needs, the export must read which keys it has.", "Pour nommer ce qu’il faut au serveur, l’export doit lire quelles clés il contient."},
