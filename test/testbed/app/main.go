@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command app is what the fault tests run in containers: a small HTTP server whose misbehaviour is switched on by its
+// Command app is what these tests run in containers: a small HTTP server whose misbehaviour is switched on by its
 // environment. It imports the standard library only, so that it is built in a moment and runs in an empty image.
 package main
 
