@@ -186,9 +186,13 @@ func (e *Engine) remove() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		list, err := e.Client.ContainerList(ctx, client.ContainerListOptions{All: true})
 		if err == nil {
+			var wg sync.WaitGroup
 			for _, c := range list.Items {
-				_, _ = e.Client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+				wg.Go(func() {
+					_, _ = e.Client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+				})
 			}
+			wg.Wait()
 		}
 		cancel()
 		_ = e.process.Process.Signal(syscall.SIGTERM)

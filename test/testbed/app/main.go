@@ -48,7 +48,8 @@ func main() {
 	http.HandleFunc("/version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getenv("VERSION")) })
 	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		sick := os.Getenv("SICK") != "" || flap > 0 && int(time.Since(begin)/flap)%2 == 1
+		_, err := os.Stat(os.Getenv("SICK_FILE"))
+		sick := os.Getenv("SICK") != "" || err == nil || flap > 0 && int(time.Since(begin)/flap)%2 == 1
 		if sick {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"status":"DOWN"}`)
