@@ -145,7 +145,7 @@ func testPause(t *testing.T, w *world) {
 
 // A server outside of its maintenance window keeps what it has, and says until when; the others go on without it.
 func testWindow(t *testing.T, w *world) {
-	s := w.story(t, "closed", v1alpha1.RolloutStrategy{MaxUnavailable: 1})
+	s := w.story(t, "closed", v1alpha1.RolloutStrategy{MaxUnavailable: 3})
 	s.everywhere(s.release("1"), dev)
 	before := s.snapshot(dev)
 	closed := w.servers[1]
