@@ -254,7 +254,7 @@ func observeReport(e v1alpha1.ReleaseEnvironment, report v1alpha1.CIResult) roll
 func observedRollout(r v1alpha1.Rollout) rollout.Observed {
 	return rollout.Observed{
 		Host: strings.TrimPrefix(r.Namespace, v1alpha1.HostNamespacePrefix), Name: r.Name, Sequence: r.Spec.Sequence,
-		Phase: r.Status.Phase, Message: r.Status.Message, HealthySince: r.Status.HealthySince,
+		Phase: r.Status.Phase, Message: r.Status.Message, HealthySince: r.Status.HealthySince, Removal: r.Spec.Remove != nil,
 	}
 }
 

@@ -64,6 +64,8 @@ type Observed struct {
 	Phase        string
 	Message      string
 	HealthySince *metav1.Time
+	// Removal: it is an order to take the environment down.
+	Removal bool
 }
 
 // Failed says whether a Rollout's phase is an end without success.

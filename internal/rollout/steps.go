@@ -94,7 +94,7 @@ type Plan struct {
 	// Create lists the hosts that get a Rollout with the current sequence.
 	Create []string
 	// Delete lists Rollouts that nobody needs: older than both what is current and what last served, and not the newest of
-	// their host, which says what runs there.
+	// their host, which says what runs there; and orders that a silent host has not begun while another one became current.
 	Delete []Observed
 	// Waiting says why hosts are left out for the moment; "" when none is.
 	Waiting string
@@ -243,11 +243,21 @@ func outdated(in Input) []Observed {
 		last := newest[o.Host]
 		served := o.Sequence < in.Current && o.Sequence < in.LastGood
 		removed := last.Phase == v1alpha1.RolloutRemoved
-		if o.Sequence < last.Sequence && (served || removed) {
+		if lies(in, o) || o.Sequence < last.Sequence && (served || removed) {
 			out = append(out, o)
 		}
 	}
 	return out
+}
+
+// lies says that an order lies with a silent host, which has not begun it, although another one is current by now. Back again,
+// the host would carry out what was replaced, and perhaps failed elsewhere, before it is sent what is wanted.
+func lies(in Input, o Observed) bool {
+	unseen := o.Phase == "" || o.Phase == v1alpha1.RolloutPending
+	if in.Current == 0 || o.Sequence == in.Current || o.Removal || !unseen {
+		return false
+	}
+	return slices.ContainsFunc(in.Hosts, func(h Host) bool { return h.Name == o.Host && !h.Lost.IsZero() })
 }
 
 func sorted(hosts []Host) []Host {

@@ -82,6 +82,16 @@ func TestSteps(t *testing.T) {
 			in: Input{Current: 3, LastGood: 2, Hosts: hosts("c"), Observed: []Observed{at("a", "Superseded", 1, time.Time{}), at("a", "Healthy", 2, noon), at("b", "Healthy", 1, noon)}}},
 		{name: "after a removal nothing older is needed", deletion: "a/1",
 			in: Input{Hosts: hosts("a"), Observed: []Observed{at("a", "Superseded", 1, time.Time{}), at("a", "Removed", 2, time.Time{})}}},
+		{name: "what lies with a silent host goes when something else is wanted", deletion: "a/2 b/2", waiting: "host a has not been heard of since 2026-11-23T11:50:00Z; host b has not been heard of since 2026-11-23T11:50:00Z",
+			in: Input{Current: 3, LastGood: 1, Hosts: []Host{lost(three[0], 10*minute), lost(three[1], 10*minute)}, Observed: []Observed{
+				at("a", "Healthy", 1, noon), at("a", "", 2, time.Time{}), at("b", "Pending", 2, time.Time{})}}},
+		{name: "also when that is what was there before", deletion: "a/2", in: Input{Current: 1, LastGood: 1, Hosts: []Host{lost(three[0], 10*minute)},
+			Observed: []Observed{at("a", "Healthy", 1, noon), at("a", "Pending", 2, time.Time{})}}},
+		{name: "but not what is wanted, what was begun, or an order to take it down", waiting: "host b has not been heard of since 2026-11-23T11:50:00Z; host c has not been heard of since 2026-11-23T11:50:00Z",
+			in: Input{Current: 3, LastGood: 1, Hosts: []Host{lost(three[0], 10*minute), lost(three[1], 10*minute), lost(three[2], 10*minute)}, Observed: []Observed{
+				at("a", "Pending", 3, time.Time{}), at("b", "Pulling", 2, time.Time{}), {Host: "c", Sequence: 2, Removal: true}}}},
+		{name: "nor what lies with a host that answers, or that matches no more", create: "a", in: Input{Current: 3, LastGood: 1, Hosts: hosts("a"),
+			Observed: []Observed{at("a", "Pending", 2, time.Time{}), at("z", "Pending", 2, time.Time{})}}},
 		{name: "before it has ended, it is", in: Input{Hosts: hosts("a"), Observed: []Observed{at("a", "Superseded", 1, time.Time{}), at("a", "Removing", 2, time.Time{})}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

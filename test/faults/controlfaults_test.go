@@ -17,16 +17,17 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/authorization"
 	"gitlab.com/dynors/sirrat/test/faults/oracle"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 // testControlPlaneAway cuts the agent off from the control plane until its certificate has expired, through restarts and
 // deaths of containers; then both come back.
-func testControlPlaneAway(t *testing.T, e *engine) {
+func testControlPlaneAway(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	first := w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...))
 	w.await(first, v1alpha1.RolloutHealthy)
-	w.agent.stop()
+	w.agent.Stop()
 
 	// Away since a week: the certificate was good until then, and the agent starts without anybody to ask.
 	week := 7 * 24 * time.Hour
@@ -42,7 +43,7 @@ func testControlPlaneAway(t *testing.T, e *engine) {
 		case "removed":
 			w.removeContainer(victim.ID)
 		case "stopped":
-			if _, err := e.client.ContainerStop(t.Context(), victim.ID, client.ContainerStopOptions{}); err != nil {
+			if _, err := e.Client.ContainerStop(t.Context(), victim.ID, client.ContainerStopOptions{}); err != nil {
 				t.Fatal(err)
 			}
 		default:
@@ -54,7 +55,7 @@ func testControlPlaneAway(t *testing.T, e *engine) {
 			if list := w.containers(); len(list) != 1 || list[0].State != "running" || hurt != "stopped" && list[0].ID == victim.ID {
 				return fmt.Errorf("%+v", list)
 			}
-			return w.agent.alive()
+			return w.agent.Alive()
 		})
 		w.serves("1")
 		healed++
@@ -65,13 +66,13 @@ func testControlPlaneAway(t *testing.T, e *engine) {
 	w.gate.set(false)
 	wait(w, "the agent to say that it is not let in", func() error {
 		if said := w.said.String(); !strings.Contains(said, "certificate") && !strings.Contains(said, "nauthorized") {
-			return fmt.Errorf("%s", w.said.tail(3))
+			return fmt.Errorf("%s", w.said.Tail(3))
 		}
-		return w.agent.alive()
+		return w.agent.Alive()
 	})
 	w.serves("1")
 	// Somebody lets it in again, with the same keys pinned: nothing else is needed.
-	w.agent.stop()
+	w.agent.Stop()
 	w.enrolled(w.data, w.server, time.Now().Add(-time.Hour), time.Now().Add(week))
 	w.run()
 	w.await(second, v1alpha1.RolloutHealthy)
@@ -83,7 +84,7 @@ func testControlPlaneAway(t *testing.T, e *engine) {
 // testOlderBackup brings the control plane back to what it was before the last two rollouts: what it knows and what it
 // authorises then has sequences that were used, and is refused, with a word about why, for its operator too. He finds in it
 // the sequence from which on it is believed again.
-func testOlderBackup(t *testing.T, e *engine) {
+func testOlderBackup(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	var sent []string
@@ -153,7 +154,7 @@ func (w *world) ahead(want string) {
 
 // testPartition drops all packets between the agent and the control plane, in both directions, so that neither side hears of
 // the other's end, and lets them through again.
-func testPartition(t *testing.T, e *engine) {
+func testPartition(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	first := w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...))
@@ -163,13 +164,13 @@ func testPartition(t *testing.T, e *engine) {
 		t.Fatal(err)
 	}
 	iptables := "iptables"
-	if e.tables() != "" {
+	if e.Tables() != "" {
 		iptables = "iptables-legacy"
 	}
 	rules := [][]string{{"--dport", port}, {"--sport", port}}
 	partition := func(action string) {
 		for _, rule := range rules {
-			w.engine.net.run(t, iptables, append([]string{"-w", "10", action, "INPUT", "-i", "lo", "-p", "tcp", "-j", "DROP"}, rule...)...)
+			w.engine.Net.Run(t, iptables, append([]string{"-w", "10", action, "INPUT", "-i", "lo", "-p", "tcp", "-j", "DROP"}, rule...)...)
 		}
 	}
 	partition("-I")
@@ -183,9 +184,9 @@ func testPartition(t *testing.T, e *engine) {
 	wait(w, "the partition to be noticed", func() error {
 		said := w.said.String()[mark:]
 		if !strings.Contains(said, "heartbeat failed") && !strings.Contains(said, "control plane does not answer") && !strings.Contains(said, "cannot be reported") {
-			return fmt.Errorf("%s", w.said.tail(3))
+			return fmt.Errorf("%s", w.said.Tail(3))
 		}
-		return w.agent.alive()
+		return w.agent.Alive()
 	})
 	noticed := time.Since(begin)
 	if noticed > time.Minute {
@@ -206,7 +207,7 @@ func testPartition(t *testing.T, e *engine) {
 	third := w.send(w.web(w.hub.image("app", 0, "VERSION=3"), v1alpha1.RolloutHealthy))
 	wait(w, "the agent to connect anew", func() error {
 		if w.gate.accepts() == accepted {
-			return fmt.Errorf("%s", w.said.tail(3))
+			return fmt.Errorf("%s", w.said.Tail(3))
 		}
 		return nil
 	})
@@ -223,7 +224,7 @@ func testPartition(t *testing.T, e *engine) {
 
 // testClock has authorizations signed by a clock that is a day off, which to the agent is the same as its own clock being so,
 // and ones that are just beyond what is allowed. It has a certificate that began a day from now, too.
-func testClock(t *testing.T, e *engine) {
+func testClock(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	day := 24 * time.Hour
@@ -251,7 +252,7 @@ func testClock(t *testing.T, e *engine) {
 }
 
 // testBombs sends compose files that grow when they are read, validly signed. All are refused in no time and little memory.
-func testBombs(t *testing.T, e *engine) {
+func testBombs(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	first := w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...))
@@ -304,7 +305,7 @@ func testBombs(t *testing.T, e *engine) {
 	if _, err := w.create(o); err == nil {
 		t.Error("a compose file of 300 KiB was taken")
 	}
-	peak, _ := w.agent.memory()
+	peak, _ := w.agent.Memory()
 	if peak > 120 {
 		t.Errorf("the agent held %.0f MiB", peak)
 	}
@@ -318,7 +319,7 @@ func testBombs(t *testing.T, e *engine) {
 }
 
 // Rollouts that disappear, all at once, while the agent is up and while it is not, are no order to remove anything.
-func testAbsence(t *testing.T, e *engine) {
+func testAbsence(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...)), v1alpha1.RolloutHealthy)

@@ -13,10 +13,11 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/test/faults/oracle"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 // testEngineKilled kills dockerd where it hurts, with and without its live restore.
-func testEngineKilled(t *testing.T, _ *engine) {
+func testEngineKilled(t *testing.T, _ *testbed.Engine) {
 	for name, flags := range map[string][]string{"live restore off": nil, "live restore on": {"--live-restore"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -26,15 +27,15 @@ func testEngineKilled(t *testing.T, _ *engine) {
 }
 
 func testEngineKilledWith(t *testing.T, flags ...string) {
-	e := newEngine(t, flags...)
+	e := testbed.NewEngine(t, flags...)
 	w := newWorld(t, e)
 	w.run()
 	first := w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...))
 	w.await(first, v1alpha1.RolloutHealthy)
 	restart := func() {
 		w.disturb("engine killed", "")
-		e.kill()
-		e.start()
+		e.Kill()
+		e.Start()
 	}
 
 	// Half of an image has arrived.
@@ -104,7 +105,7 @@ func testEngineKilledWith(t *testing.T, flags ...string) {
 	last := w.send(w.web(w.hub.image("app", 0, "VERSION=last"), v1alpha1.RolloutHealthy))
 	w.await(last, v1alpha1.RolloutHealthy)
 	w.serves("last")
-	if err := w.agent.alive(); err != nil {
+	if err := w.agent.Alive(); err != nil {
 		t.Error(err)
 	}
 	r := w.judge()
@@ -112,8 +113,8 @@ func testEngineKilledWith(t *testing.T, flags ...string) {
 }
 
 // testEngineAbsent starts the agent before the engine, and takes the engine away for a while.
-func testEngineAbsent(t *testing.T, _ *engine) {
-	e := prepareEngine(t)
+func testEngineAbsent(t *testing.T, _ *testbed.Engine) {
+	e := testbed.PrepareEngine(t)
 	w := newWorld(t, e)
 	w.run()
 	first := w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...))
@@ -121,10 +122,10 @@ func testEngineAbsent(t *testing.T, _ *engine) {
 		if s := w.status(first); s.Phase == "" || s.Message == "" {
 			return fmt.Errorf("%s: %q", s.Phase, s.Message)
 		}
-		return w.agent.alive()
+		return w.agent.Alive()
 	})
 	said := w.status(first).Message
-	e.start()
+	e.Start()
 	w.await(first, v1alpha1.RolloutHealthy)
 	w.serves("1")
 	r := w.judge()
@@ -133,14 +134,14 @@ func testEngineAbsent(t *testing.T, _ *engine) {
 
 // testEngineHangs puts a proxy between the agent and its engine that stops answering, while nothing and while something is
 // going on.
-func testEngineHangs(t *testing.T, e *engine) {
+func testEngineHangs(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
-	socket := filepath.Join(e.dir, "proxy.sock")
+	socket := filepath.Join(e.Dir, "proxy.sock")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := newRelay(t, listener, func() (net.Conn, error) { return net.Dial("unix", e.socket()) })
+	proxy := newRelay(t, listener, func() (net.Conn, error) { return net.Dial("unix", e.Socket()) })
 	w.dockerHost = "unix://" + socket
 	w.run()
 	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...)), v1alpha1.RolloutHealthy)

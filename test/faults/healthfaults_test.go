@@ -19,10 +19,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 // testUnhealthy sends releases that misbehave once they run, after a good one: each goes back, and says why.
-func testUnhealthy(t *testing.T, e *engine) {
+func testUnhealthy(t *testing.T, e *testbed.Engine) {
 	for _, c := range []struct {
 		name    string
 		env     []string
@@ -80,7 +81,7 @@ func saysOneOf(message, texts string) bool {
 
 // testHealthcheckFlaps has a container's own healthcheck say yes and no in turn. One yes is enough to be healthy, as it is to
 // Compose, but every no is reported and ends the streak of health that soaks are counted by.
-func testHealthcheckFlaps(t *testing.T, e *engine) {
+func testHealthcheckFlaps(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	o := w.web(w.hub.image("app", 0, "VERSION=1", "FLAP=1500ms"), v1alpha1.RolloutSuperseded)
@@ -105,7 +106,7 @@ func testHealthcheckFlaps(t *testing.T, e *engine) {
 
 // testConflicts puts something foreign in the way of a release: it fails without touching the foreign thing, the old one
 // serves, and once the way is free a new release arrives.
-func testConflicts(t *testing.T, e *engine) {
+func testConflicts(t *testing.T, e *testbed.Engine) {
 	for _, c := range []struct {
 		name    string
 		compose string
@@ -115,7 +116,7 @@ func testConflicts(t *testing.T, e *engine) {
 		{"container name", strings.Replace(web, "restart:", "container_name: ${NAME}\n    restart:", 1), func(w *world) func() {
 			image := w.hub.image("foreign", 0, "VERSION=foreign")
 			w.pullImage(image)
-			created, err := e.client.ContainerCreate(w.Context(), client.ContainerCreateOptions{
+			created, err := e.Client.ContainerCreate(w.Context(), client.ContainerCreateOptions{
 				Name: w.project + "-taken", Config: &container.Config{Image: image},
 			})
 			if err != nil {
@@ -124,21 +125,21 @@ func testConflicts(t *testing.T, e *engine) {
 			return func() { w.removeContainer(created.ID) }
 		}},
 		{"network", web + "    networks: [back]\nnetworks: {back: {ipam: {config: [{subnet: 10.99.0.0/24}]}}}\n", func(w *world) func() {
-			created, err := e.client.NetworkCreate(w.Context(), w.project+"-foreign", client.NetworkCreateOptions{
+			created, err := e.Client.NetworkCreate(w.Context(), w.project+"-foreign", client.NetworkCreateOptions{
 				Driver: "bridge", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: netip.MustParsePrefix("10.99.0.0/24")}}},
 			})
 			if err != nil {
 				w.Fatal(err)
 			}
 			return func() {
-				if _, err := e.client.NetworkRemove(context.Background(), created.ID, client.NetworkRemoveOptions{}); err != nil {
+				if _, err := e.Client.NetworkRemove(context.Background(), created.ID, client.NetworkRemoveOptions{}); err != nil {
 					w.Error(err)
 				}
 			}
 		}},
 		{"port", strings.Replace(web, `ports: [`, `ports: ["127.0.0.1:${OTHER}:9090", `, 1), func(w *world) func() {
 			var listener net.Listener
-			err := e.net.do(func() (err error) {
+			err := e.Net.Do(func() (err error) {
 				listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", w.port+1))
 				return err
 			})
@@ -177,7 +178,7 @@ func testConflicts(t *testing.T, e *engine) {
 }
 
 // testNewerInEachPhase sends a new release while the one before is in each of its phases.
-func testNewerInEachPhase(t *testing.T, e *engine) {
+func testNewerInEachPhase(t *testing.T, e *testbed.Engine) {
 	for _, c := range []struct {
 		phase string
 		// delay makes a release stay in the phase.
@@ -231,7 +232,7 @@ func testNewerInEachPhase(t *testing.T, e *engine) {
 				w.await(second, v1alpha1.RolloutHealthy)
 				id := w.only().ID
 				w.disturb("stopped by hand", id)
-				if _, err := e.client.ContainerStop(t.Context(), id, client.ContainerStopOptions{}); err != nil {
+				if _, err := e.Client.ContainerStop(t.Context(), id, client.ContainerStopOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			default:

@@ -35,6 +35,7 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
 	"gitlab.com/dynors/sirrat/internal/envelope"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 // host is the control plane's side of a server: what the Host controller and enrolment would have made.
@@ -130,9 +131,9 @@ func (h *host) enrolled(dir, server string, from, until time.Time) {
 }
 
 // gateway makes the control plane reachable from a network namespace, through a relay that can be cut and frozen.
-func (h *host) gateway(n *namespace) (*relay, string) {
+func (h *host) gateway(n *testbed.Namespace) (*relay, string) {
 	h.Helper()
-	listener, address := n.listen(h), h.apiAddress()
+	listener, address := n.Listen(h), h.apiAddress()
 	r := newRelay(h, listener, func() (net.Conn, error) { return net.Dial("tcp", address) })
 	return r, "https://" + listener.Addr().String()
 }

@@ -11,11 +11,12 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/test/faults/oracle"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 // testIrreversible kills the agent while the job of a release that cannot be taken back runs. One that ends well goes on, one
 // that fails or whose end nobody knows is held: the old one is not touched, nothing goes back, and no job runs twice.
-func testIrreversible(t *testing.T, e *engine) {
+func testIrreversible(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	w.await(w.send(w.migrating(w.hub.image("app", 0, "VERSION=0"), good...)), v1alpha1.RolloutHealthy)
@@ -83,7 +84,7 @@ func testIrreversible(t *testing.T, e *engine) {
 
 // testRemovalKilled kills the agent while an environment is being taken down, at each thing that it does. Nothing is left but
 // the named volume, and nothing comes back until a new release is let in.
-func testRemovalKilled(t *testing.T, e *engine) {
+func testRemovalKilled(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	var killed []string

@@ -17,6 +17,7 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/envelope"
 	"gitlab.com/dynors/sirrat/internal/keyset"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 // signingKey is one that authorizations are signed with.
@@ -68,7 +69,7 @@ func (w *world) vouch(by crypto.Signer, set keyset.Set) {
 }
 
 // testKeysWhileAway rotates and revokes the keys of orders while the agent is dead, between orders and in the middle of one.
-func testKeysWhileAway(t *testing.T, e *engine) {
+func testKeysWhileAway(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	a, b, c := signingKey{w.key, map[string]string{}}, newSigningKey(t), newSigningKey(t)
 	for _, text := range w.public {

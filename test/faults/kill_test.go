@@ -10,9 +10,10 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/diary"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
-func testKills(t *testing.T, e *engine) {
+func testKills(t *testing.T, e *testbed.Engine) {
 	t.Run("boundaries", func(t *testing.T) { testKillAtBoundaries(t, e) })
 	t.Run("random", func(t *testing.T) {
 		t.Parallel()
@@ -34,7 +35,7 @@ func (w *world) diary(mask uint32) *diary.Diary {
 // testKillAtBoundaries kills the agent at the first save of a rollout, then at the second one of the next rollout, and so on
 // until a rollout ends before: good ones that replace each other, and bad ones that go back. All have a job that runs first.
 // Unless there is time, the saves of bad ones count from Checking on only.
-func testKillAtBoundaries(t *testing.T, e *engine) {
+func testKillAtBoundaries(t *testing.T, e *testbed.Engine) {
 	moments := map[string]uint32{"saved": diary.HasSaved}
 	if long {
 		moments["begins to save"], moments["has written"] = diary.BeginsToSave, diary.HasWritten
@@ -61,7 +62,7 @@ func testKillAtBoundaries(t *testing.T, e *engine) {
 }
 
 // killAtEach returns how often it killed, by what was on disk then.
-func killAtEach(t *testing.T, e *engine, mask uint32, bad bool) map[string]int {
+func killAtEach(t *testing.T, e *testbed.Engine, mask uint32, bad bool) map[string]int {
 	t.Helper()
 	w := newWorld(t, e)
 	w.run()
@@ -118,7 +119,7 @@ func (w *world) phaseOnDisk() string {
 
 // testKillAtRandom kills the agent again and again, while good, bad and newer rollouts come at random moments too. make is what
 // a rollout is.
-func testKillAtRandom(t *testing.T, e *engine, times int, make func(w *world, image string, ends ...string) order) {
+func testKillAtRandom(t *testing.T, e *testbed.Engine, times int, make func(w *world, image string, ends ...string) order) {
 	dice := random(t.Name())
 	w := newWorld(t, e)
 	w.run()

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,10 +18,8 @@ import (
 
 	"gitlab.com/dynors/sirrat/config"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
-
-// deadline of everything that a test waits for.
-const deadline = 3 * time.Minute
 
 var (
 	// seed of all that is random.
@@ -57,25 +53,15 @@ func TestMain(m *testing.M) {
 // TestFaults breaks everything, one fault a subtest: go test -run TestFaults/registry. Groups run side by side, each with an
 // engine of its own.
 func TestFaults(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a Docker engine of its own and minutes")
-	}
-	if os.Getuid() != 0 {
-		t.Skip("takes root: engines and network namespaces of its own are made")
-	}
-	for _, program := range []string{"dockerd", "iptables", "mount"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Fatalf("%v: apt-get install docker.io iptables mount", err)
-		}
-	}
+	testbed.Need(t)
 	t.Logf("FAULT_SEED=%d FAULT_KILLS=%d", seed, kills)
 	t.Cleanup(printTable)
-	built.prepare(t)
-	shared := newEngine(t)
+	built = testbed.Build(t)
+	shared := testbed.NewEngine(t)
 	// The longest first.
 	for _, group := range []struct {
 		name string
-		run  func(*testing.T, *engine)
+		run  func(*testing.T, *testbed.Engine)
 	}{
 		{"partition", testPartition},
 		{"engine killed", testEngineKilled},
@@ -105,44 +91,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// built are the programs under test and in the containers, built once.
-var built programs
-
-type programs struct {
-	once  sync.Once
-	dir   string
-	agent string
-	app   []byte
-	err   error
-}
-
-func (p *programs) prepare(t *testing.T) {
-	t.Helper()
-	p.once.Do(func() { p.err = p.build() })
-	if p.err != nil {
-		t.Fatal(p.err)
-	}
-	t.Cleanup(func() { os.RemoveAll(p.dir) })
-}
-
-func (p *programs) build() (err error) {
-	if p.dir, err = os.MkdirTemp("", "sf-bin-"); err != nil {
-		return err
-	}
-	p.agent = filepath.Join(p.dir, "sirrat-agent")
-	app := filepath.Join(p.dir, "app")
-	for _, args := range [][]string{
-		{"-o", p.agent, "gitlab.com/dynors/sirrat/cmd/sirrat-agent"}, {"-ldflags", "-s -w", "-o", app, "gitlab.com/dynors/sirrat/test/faults/app"},
-	} {
-		build := exec.Command("go", append([]string{"build"}, args...)...)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-trimpath -buildvcs=false")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build: %w: %s", err, out)
-		}
-	}
-	p.app, err = os.ReadFile(app)
-	return err
-}
+// built are the programs under test and in the containers.
+var built testbed.Programs
 
 // random is a source of its own for each test, so that a seed repeats it whatever runs beside.
 func random(name string) *rand.Rand {
@@ -188,18 +138,7 @@ func printTable() {
 	}
 }
 
-// wait polls check until it returns nil, and fails the test with its last error when the deadline has passed.
 func wait(t testing.TB, what string, check func() error) {
 	t.Helper()
-	end := time.Now().Add(deadline)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("wait for %s: %v", what, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	testbed.Wait(t, what, check)
 }

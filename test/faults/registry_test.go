@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +22,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 // hub is a registry in this process that engines of one namespace reach, and that misbehaves on demand.
@@ -39,9 +38,9 @@ type hub struct {
 	asked map[string]int
 }
 
-func newHub(t testing.TB, n *namespace) *hub {
+func newHub(t testing.TB, n *testbed.Namespace) *hub {
 	t.Helper()
-	listener := n.listen(t)
+	listener := n.Listen(t)
 	h := &hub{TB: t, host: listener.Addr().String(), handler: registry.New(registry.Logger(log.New(io.Discard, "", 0))), asked: map[string]int{}}
 	server := &http.Server{Handler: http.HandlerFunc(h.serve), ErrorLog: log.New(io.Discard, "", 0)}
 	go func() { _ = server.Serve(listener) }()
@@ -88,39 +87,18 @@ func (h *hub) image(repository string, size int, env ...string) string {
 
 func (h *hub) push(repository string, size int, change func(*v1.ConfigFile)) string {
 	h.Helper()
-	layers := [][]byte{archive(h, "app", 0o755, built.app)}
+	layers := [][]byte{testbed.Layer(h, "app", 0o755, built.App)}
 	if size > 0 {
 		content := make([]byte, size)
 		fill(content)
-		layers = append(layers, archive(h, "ballast", 0o644, content))
+		layers = append(layers, testbed.Layer(h, "ballast", 0o644, content))
 	}
-	image := empty.Image
-	for _, content := range layers {
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
-		if err != nil {
-			h.Fatal(err)
-		}
-		if image, err = mutate.AppendLayers(image, layer); err != nil {
-			h.Fatal(err)
-		}
-	}
-	return h.write(repository, image, change)
+	return h.publish(repository, testbed.Image(h, layers, change))
 }
 
-// write pushes an image after its configuration was changed.
-func (h *hub) write(repository string, image v1.Image, change func(*v1.ConfigFile)) string {
+// publish pushes an image.
+func (h *hub) publish(repository string, image v1.Image) string {
 	h.Helper()
-	file, err := image.ConfigFile()
-	if err != nil {
-		h.Fatal(err)
-	}
-	file = file.DeepCopy()
-	file.OS, file.Architecture = "linux", runtime.GOARCH
-	file.Config = v1.Config{Entrypoint: []string{"/app"}, Env: []string{fmt.Sprintf("UNIQUE=%x", rand.Uint64())}}
-	change(file)
-	if image, err = mutate.ConfigFile(image, file); err != nil {
-		h.Fatal(err)
-	}
 	ref, err := name.ParseReference(h.host+"/"+repository+":latest", name.Insecure)
 	if err != nil {
 		h.Fatal(err)
@@ -139,27 +117,6 @@ func (h *hub) write(repository string, image v1.Image, change func(*v1.ConfigFil
 func fill(content []byte) {
 	source := rand.NewChaCha8([32]byte{byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32())})
 	_, _ = source.Read(content) // never fails
-}
-
-func archive(t testing.TB, path string, mode int64, content []byte) []byte {
-	t.Helper()
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	for _, header := range []*tar.Header{
-		{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o777},
-		{Name: path, Typeflag: tar.TypeReg, Mode: mode, Size: int64(len(content))},
-	} {
-		if err := w.WriteHeader(header); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := w.Write(content); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return layer.Bytes()
 }
 
 // direct pushes to a hub without the network, past its faults.
@@ -244,11 +201,11 @@ func hold(ctx context.Context, which func(*http.Request) bool) func(http.Respons
 // pushPlain is image with layers of size bytes each that are pushed as they are, one after the other.
 func (h *hub) pushPlain(repository string, size, layers int, env ...string) string {
 	h.Helper()
-	contents := [][]byte{archive(h, "app", 0o755, built.app)}
+	contents := [][]byte{testbed.Layer(h, "app", 0o755, built.App)}
 	for i := range layers {
 		content := make([]byte, size)
 		fill(content)
-		contents = append(contents, archive(h, fmt.Sprint("ballast", i), 0o644, content))
+		contents = append(contents, testbed.Layer(h, fmt.Sprint("ballast", i), 0o644, content))
 	}
 	image := empty.Image
 	for _, content := range contents {
@@ -257,5 +214,5 @@ func (h *hub) pushPlain(repository string, size, layers int, env ...string) stri
 			h.Fatal(err)
 		}
 	}
-	return h.write(repository, image, func(file *v1.ConfigFile) { file.Config.Env = append(file.Config.Env, env...) })
+	return h.publish(repository, testbed.Configured(h, image, func(file *v1.ConfigFile) { file.Config.Env = append(file.Config.Env, env...) }))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 type answer = func(http.ResponseWriter, *http.Request) bool
@@ -96,7 +97,7 @@ func trickle(h *hub, pause time.Duration) answer {
 
 // testRegistry lets a registry misbehave while a second release is pulled. What cannot be pulled fails untouched; what heals
 // is waited for.
-func testRegistry(t *testing.T, e *engine) {
+func testRegistry(t *testing.T, e *testbed.Engine) {
 	is := func(code int, headers ...string) func(func(*http.Request) bool) answer {
 		return func(which func(*http.Request) bool) answer { return refuse(which, code, headers...) }
 	}
@@ -151,7 +152,7 @@ func testRegistry(t *testing.T, e *engine) {
 	})
 }
 
-func testWrongArchitecture(t *testing.T, e *engine) {
+func testWrongArchitecture(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
 	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...)), v1alpha1.RolloutHealthy)
@@ -172,7 +173,7 @@ func testWrongArchitecture(t *testing.T, e *engine) {
 const bigLayers = 4
 
 // testBigImage pulls an image of a gigabyte (of an eighth in the short run) and measures the agent meanwhile.
-func testBigImage(t *testing.T, e *engine) {
+func testBigImage(t *testing.T, e *testbed.Engine) {
 	size := 128 << 20
 	if long {
 		size = 1 << 30
@@ -180,13 +181,13 @@ func testBigImage(t *testing.T, e *engine) {
 	w := newWorld(t, e)
 	w.run()
 	w.await(w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...)), v1alpha1.RolloutHealthy)
-	_, rest := w.agent.memory()
+	_, rest := w.agent.Memory()
 	image := w.hub.pushPlain("big", size/bigLayers, bigLayers, "VERSION=2")
 	begin := time.Now()
 	w.await(w.send(w.web(image, v1alpha1.RolloutHealthy)), v1alpha1.RolloutHealthy)
 	took := time.Since(begin)
 	w.serves("2")
-	peak, now := w.agent.memory()
+	peak, now := w.agent.Memory()
 	if peak > 120 {
 		t.Errorf("the agent held %.0f MiB", peak)
 	}

@@ -14,11 +14,12 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/test/faults/oracle"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 // testStateFile damages the state file while the agent is down. What runs goes on; nothing is deployed on top of a state that
 // cannot be trusted until a person has looked, and a file that is gone loses nothing that the control plane knows.
-func testStateFile(t *testing.T, e *engine) {
+func testStateFile(t *testing.T, e *testbed.Engine) {
 	for _, c := range []struct {
 		name   string
 		damage func([]byte) []byte
@@ -37,7 +38,7 @@ func testStateFile(t *testing.T, e *engine) {
 			first := w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...))
 			w.await(first, v1alpha1.RolloutHealthy)
 			before := w.only()
-			w.agent.stop()
+			w.agent.Stop()
 			file := filepath.Join(w.data, "state", w.project+".dev.json")
 			content, err := os.ReadFile(file)
 			if err != nil {
@@ -59,7 +60,7 @@ func testStateFile(t *testing.T, e *engine) {
 					if e := w.stored(); e.Current == nil {
 						return fmt.Errorf("%+v", e)
 					}
-					return w.agent.alive()
+					return w.agent.Alive()
 				})
 				w.await(first, v1alpha1.RolloutHealthy)
 			} else {
@@ -68,7 +69,7 @@ func testStateFile(t *testing.T, e *engine) {
 				if said = status.Message; !strings.Contains(said, "the state file is damaged") {
 					t.Errorf("message %q", said)
 				}
-				w.agent.stop()
+				w.agent.Stop()
 				if err := os.Remove(file); err != nil { // a person has looked
 					t.Fatal(err)
 				}
@@ -94,10 +95,10 @@ func testStateFile(t *testing.T, e *engine) {
 
 // testStateDiskFull fills the disk of the agent's state: nothing goes on that could not be written down, and everything does
 // once there is room.
-func testStateDiskFull(t *testing.T, e *engine) {
+func testStateDiskFull(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	small := filepath.Join(t.TempDir(), "small")
-	smallDisk(t, small, 32<<20) // the agent does not begin with less than 16 MiB
+	testbed.SmallDisk(t, small, 32<<20) // the agent does not begin with less than 16 MiB
 	w.data = filepath.Join(small, "agent")
 	w.enrolled(w.data, w.server, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
 	w.run()
@@ -110,9 +111,9 @@ func testStateDiskFull(t *testing.T, e *engine) {
 	second := w.send(w.web(w.hub.image("app", 0, "VERSION=2"), v1alpha1.RolloutHealthy))
 	wait(w, "the agent to say that its disk is full, and again when it has tried once more", func() error {
 		if strings.Count(w.said.String(), "no space left on device") < 2 {
-			return fmt.Errorf("%s", w.said.tail(3))
+			return fmt.Errorf("%s", w.said.Tail(3))
 		}
-		return w.agent.alive()
+		return w.agent.Alive()
 	})
 	if after := w.only(); after.ID != before.ID {
 		t.Errorf("the container was replaced although it could not be written down: %+v", after)
@@ -150,11 +151,11 @@ func fillDisk(t testing.TB, path string) {
 
 // testImagesDiskFull gives the engine a disk that a second image does not fit on, which is seen before anything is fetched;
 // then one that is filled while the second image is on its way.
-func testImagesDiskFull(t *testing.T, _ *engine) {
-	e := prepareEngine(t)
-	data := filepath.Join(e.dir, "data")
-	smallDisk(t, data, 400<<20)
-	e.start()
+func testImagesDiskFull(t *testing.T, _ *testbed.Engine) {
+	e := testbed.PrepareEngine(t)
+	data := filepath.Join(e.Dir, "data")
+	testbed.SmallDisk(t, data, 400<<20)
+	e.Start()
 	w := newWorld(t, e)
 	w.run()
 	first := w.send(w.web(w.hub.image("app", 0, "VERSION=1"), good...))

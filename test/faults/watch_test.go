@@ -75,13 +75,13 @@ func (w *world) watch() *watcher {
 func (r *watcher) followEngine(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if _, err := r.w.engine.client.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+	if _, err := r.w.engine.Client.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
 		return
 	}
 	r.mu.Lock()
 	since := fmt.Sprintf("%d.%09d", r.last.Unix(), r.last.Nanosecond())
 	r.mu.Unlock()
-	stream := r.w.engine.client.Events(ctx, client.EventsListOptions{Since: since})
+	stream := r.w.engine.Client.Events(ctx, client.EventsListOptions{Since: since})
 	for {
 		select {
 		case <-stream.Err:

@@ -27,12 +27,13 @@ import (
 	"gitlab.com/dynors/sirrat/internal/composefile"
 	"gitlab.com/dynors/sirrat/internal/envelope"
 	"gitlab.com/dynors/sirrat/test/faults/oracle"
+	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
 // world is one environment on one host: its engine, registry, agent, and the record of all that happens.
 type world struct {
 	*host
-	engine  *engine
+	engine  *testbed.Engine
 	hub     *hub
 	gate    *relay
 	server  string
@@ -40,8 +41,8 @@ type world struct {
 	project string
 	port    int
 	log     *oracle.Log
-	said    *syncBuffer
-	agent   *process
+	said    *testbed.Buffer
+	agent   *testbed.Process
 	// dockerHost is where the agent looks for the engine.
 	dockerHost string
 	sequence   int64
@@ -49,21 +50,21 @@ type world struct {
 }
 
 // newWorld prepares an environment on an engine; its agent does not run yet.
-func newWorld(t testing.TB, e *engine) *world {
+func newWorld(t testing.TB, e *testbed.Engine) *world {
 	t.Helper()
 	w := &world{
-		engine: e, hub: newHub(t, e.net), data: t.TempDir(), project: fmt.Sprintf("faults-%08x", rand.Uint32()),
-		port: 10000 + rand.IntN(20000), log: &oracle.Log{}, said: &syncBuffer{}, dockerHost: e.address(),
+		engine: e, hub: newHub(t, e.Net), data: t.TempDir(), project: fmt.Sprintf("faults-%08x", rand.Uint32()),
+		port: 10000 + rand.IntN(20000), log: &oracle.Log{}, said: &testbed.Buffer{}, dockerHost: e.Address(),
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the record:\n%s", print(oracle.Record{Entries: w.log.Entries()}))
-			t.Logf("the agent said last:\n%s", w.said.tail(25))
+			t.Logf("the agent said last:\n%s", w.said.Tail(25))
 		}
 	})
 	w.host = newHost(t)
 	t.Cleanup(w.remove) // healthchecks of what is left would cost other tests their time, and networks their subnets
-	w.gate, w.server = w.gateway(e.net)
+	w.gate, w.server = w.gateway(e.Net)
 	w.enrolled(w.data, w.server, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
 	w.watcher = w.watch()
 	return w
@@ -74,40 +75,40 @@ func (w *world) remove() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	mine := client.Filters{}.Add("label", projectLabel+"="+w.project)
-	containers, err := w.engine.client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: mine})
+	containers, err := w.engine.Client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: mine})
 	if err != nil {
 		return // the engine's own end takes all
 	}
 	for _, c := range containers.Items {
-		_, _ = w.engine.client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+		_, _ = w.engine.Client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	}
-	volumes, err := w.engine.client.VolumeList(ctx, client.VolumeListOptions{Filters: mine})
+	volumes, err := w.engine.Client.VolumeList(ctx, client.VolumeListOptions{Filters: mine})
 	if err != nil {
 		return
 	}
 	for _, v := range volumes.Items {
-		_, _ = w.engine.client.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{})
+		_, _ = w.engine.Client.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{})
 	}
-	networks, err := w.engine.client.NetworkList(ctx, client.NetworkListOptions{Filters: mine})
+	networks, err := w.engine.Client.NetworkList(ctx, client.NetworkListOptions{Filters: mine})
 	if err != nil {
 		return
 	}
 	for _, n := range networks.Items {
-		_, _ = w.engine.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
+		_, _ = w.engine.Client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
 	}
 }
 
 // run starts the agent.
 func (w *world) run() {
 	w.Helper()
-	w.agent = spawn(w, w.engine.net, w.said, "run", "--data-dir", w.data, "--docker-host", w.dockerHost, "--heartbeat", "2s", "--log-level", "debug")
+	w.agent = testbed.Spawn(w, w.engine.Net, built.Agent, w.said, "run", "--data-dir", w.data, "--docker-host", w.dockerHost, "--heartbeat", "2s", "--log-level", "debug")
 }
 
 // kill kills the agent, and notes it.
 func (w *world) kill() {
 	w.Helper()
 	w.disturb("agent killed", "")
-	w.agent.kill()
+	w.agent.Kill()
 }
 
 // disturb notes what the test does to the agent, the engine (no id) or a container.
@@ -323,7 +324,7 @@ func (w *world) stored() *state.Environment {
 
 // ask what the service that is published on the world's port answers.
 func (w *world) ask(path string) (string, error) {
-	c := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: w.engine.net.dial}}
+	c := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: w.engine.Net.Dial}}
 	answer, err := c.Get(fmt.Sprintf("http://127.0.0.1:%d%s", w.port, path))
 	if err != nil {
 		return "", err
@@ -348,7 +349,7 @@ func (w *world) serves(version string) {
 // containers of the project, running or not.
 func (w *world) containers() []oracle.Running {
 	w.Helper()
-	list, err := w.engine.client.ContainerList(context.Background(), client.ContainerListOptions{
+	list, err := w.engine.Client.ContainerList(context.Background(), client.ContainerListOptions{
 		All: true, Filters: client.Filters{}.Add("label", projectLabel+"="+w.project),
 	})
 	if err != nil {
@@ -356,7 +357,7 @@ func (w *world) containers() []oracle.Running {
 	}
 	var all []oracle.Running
 	for _, c := range list.Items {
-		inspected, err := w.engine.client.ContainerInspect(context.Background(), c.ID, client.ContainerInspectOptions{})
+		inspected, err := w.engine.Client.ContainerInspect(context.Background(), c.ID, client.ContainerInspectOptions{})
 		if err != nil {
 			continue // gone in the meantime
 		}
@@ -370,7 +371,7 @@ func (w *world) containers() []oracle.Running {
 // volumes of the project.
 func (w *world) volumes() int {
 	w.Helper()
-	list, err := w.engine.client.VolumeList(w.Context(), client.VolumeListOptions{Filters: client.Filters{}.Add("label", projectLabel+"="+w.project)})
+	list, err := w.engine.Client.VolumeList(w.Context(), client.VolumeListOptions{Filters: client.Filters{}.Add("label", projectLabel+"="+w.project)})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -379,14 +380,14 @@ func (w *world) volumes() int {
 
 func (w *world) removeContainer(id string) {
 	w.Helper()
-	if _, err := w.engine.client.ContainerRemove(w.Context(), id, client.ContainerRemoveOptions{Force: true}); err != nil {
+	if _, err := w.engine.Client.ContainerRemove(w.Context(), id, client.ContainerRemoveOptions{Force: true}); err != nil {
 		w.Fatal(err)
 	}
 }
 
 func (w *world) pullImage(image string) {
 	w.Helper()
-	stream, err := w.engine.client.ImagePull(w.Context(), image, client.ImagePullOptions{})
+	stream, err := w.engine.Client.ImagePull(w.Context(), image, client.ImagePullOptions{})
 	if err == nil {
 		err = stream.Wait(w.Context())
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package faults
+package testbed
 
 import (
 	"bytes"
@@ -13,45 +13,45 @@ import (
 	"time"
 )
 
-// process is an agent that runs.
-type process struct {
+// Process is an agent that runs.
+type Process struct {
 	testing.TB
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error
 }
 
-// spawn starts the agent in a network namespace.
-func spawn(t testing.TB, n *namespace, log *syncBuffer, args ...string) *process {
+// Spawn starts an agent in a network namespace. It is killed when the test is over.
+func Spawn(t testing.TB, n *Namespace, agent string, log *Buffer, args ...string) *Process {
 	t.Helper()
-	p := &process{TB: t, cmd: exec.Command(built.agent, args...), done: make(chan struct{})}
+	p := &Process{TB: t, cmd: exec.Command(agent, args...), done: make(chan struct{})}
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := n.start(p.cmd); err != nil {
+	if err := n.Start(p.cmd); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
-	t.Cleanup(p.kill)
+	t.Cleanup(p.Kill)
 	return p
 }
 
-// kill ends the agent at once, without a chance to say goodbye.
-func (p *process) kill() {
+// Kill ends the agent at once, without a chance to say goodbye.
+func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// stop asks the agent to end, and fails the test when it does not do so cleanly.
-func (p *process) stop() {
+// Stop asks the agent to end, and fails the test when it does not do so cleanly.
+func (p *Process) Stop() {
 	p.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(deadline):
+	case <-time.After(Deadline):
 		p.Fatal("the agent does not stop")
 	}
 	if p.err != nil {
@@ -59,8 +59,8 @@ func (p *process) stop() {
 	}
 }
 
-// alive fails the test when the agent ended by itself.
-func (p *process) alive() error {
+// Alive is an error when the agent ended by itself.
+func (p *Process) Alive() error {
 	select {
 	case <-p.done:
 		return errors.Join(errors.New("the agent ended by itself"), p.err)
@@ -69,8 +69,8 @@ func (p *process) alive() error {
 	}
 }
 
-// memory is the most memory (RSS) that the agent has held, and holds, in MiB.
-func (p *process) memory() (peak, now float64) {
+// Memory is the most memory (RSS) that the agent has held, and holds, in MiB.
+func (p *Process) Memory() (peak, now float64) {
 	p.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command app is what the fault tests run in containers: a small HTTP server whose misbehaviour is switched on by its
+// Command app is what these tests run in containers: a small HTTP server whose misbehaviour is switched on by its
 // environment. It imports the standard library only, so that it is built in a moment and runs in an empty image.
 package main
 
@@ -48,7 +48,8 @@ func main() {
 	http.HandleFunc("/version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getenv("VERSION")) })
 	http.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		sick := os.Getenv("SICK") != "" || flap > 0 && int(time.Since(begin)/flap)%2 == 1
+		_, err := os.Stat(os.Getenv("SICK_FILE"))
+		sick := os.Getenv("SICK") != "" || err == nil || flap > 0 && int(time.Since(begin)/flap)%2 == 1
 		if sick {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"status":"DOWN"}`)

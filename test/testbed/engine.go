@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package faults
+package testbed
 
 import (
 	"bytes"
@@ -20,14 +20,17 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// engine is a dockerd of the test's own, in a network namespace of its own.
-type engine struct {
+// Engine is a dockerd of the test's own, in a network namespace of its own.
+type Engine struct {
 	testing.TB
-	net    *namespace
-	dir    string
+	// Net is where the engine, its containers and those who use it are at home.
+	Net *Namespace
+	// Dir holds all that it writes.
+	Dir string
+	// Client speaks to it.
+	Client *client.Client
 	flags  []string
-	client *client.Client
-	log    *syncBuffer
+	log    *Buffer
 
 	mu      sync.Mutex
 	process *exec.Cmd
@@ -35,65 +38,75 @@ type engine struct {
 	ended chan struct{}
 }
 
-// newEngine starts an engine. storage, if any, is mounted at its folder.
-func newEngine(t testing.TB, flags ...string) *engine {
+// NewEngine starts an engine. It is gone, with all that it ran, when the test is over.
+func NewEngine(t testing.TB, flags ...string) *Engine {
 	t.Helper()
-	e := prepareEngine(t, flags...)
-	e.start()
+	e := PrepareEngine(t, flags...)
+	e.Start()
 	return e
 }
 
-// prepareEngine prepares an engine that does not run yet.
-func prepareEngine(t testing.TB, flags ...string) *engine {
+// PrepareEngine prepares an engine that does not run yet.
+func PrepareEngine(t testing.TB, flags ...string) *Engine {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sf-") // short: the paths of sockets are bounded
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &engine{TB: t, net: newNamespace(t), dir: dir, flags: flags, log: &syncBuffer{}}
-	if e.client, err = client.New(client.WithHost(e.address())); err != nil {
+	e := &Engine{TB: t, Net: NewNamespace(t), Dir: dir, flags: flags, log: &Buffer{}}
+	if e.Client, err = client.New(client.WithHost(e.Address())); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.remove)
 	return e
 }
 
-func (e *engine) socket() string  { return filepath.Join(e.dir, "docker.sock") }
-func (e *engine) address() string { return "unix://" + e.socket() }
+// Socket is the file at which it listens.
+func (e *Engine) Socket() string { return filepath.Join(e.Dir, "docker.sock") }
 
-// start runs dockerd and waits until it answers.
-func (e *engine) start() {
+// Address is its DOCKER_HOST.
+func (e *Engine) Address() string { return "unix://" + e.Socket() }
+
+// Start runs dockerd and waits until it answers.
+func (e *Engine) Start() {
 	e.Helper()
-	e.launch()
-	wait(e, "the engine to answer", func() error {
+	e.Launch()
+	e.Await()
+}
+
+// Await waits until it answers.
+func (e *Engine) Await() {
+	e.Helper()
+	Wait(e, "the engine to answer", func() error {
 		select {
 		case <-e.ended:
-			e.Fatalf("dockerd ended:\n%s", e.log.tail(30))
+			e.Fatalf("dockerd ended:\n%s", e.log.Tail(30))
 		default:
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_, err := e.client.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+		_, err := e.Client.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
 		return err
 	})
 }
 
-func (e *engine) launch() {
+// Launch runs dockerd, which takes a moment to answer: several come up at the same time.
+func (e *Engine) Launch() {
 	e.Helper()
-	config := filepath.Join(e.dir, "daemon.json") // not the machine's own
+	config := filepath.Join(e.Dir, "daemon.json") // not the machine's own
 	if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
 		e.Fatal(err)
 	}
-	_ = os.Remove(filepath.Join(e.dir, "docker.pid"))
+	_ = os.Remove(filepath.Join(e.Dir, "docker.pid"))
 	cmd := exec.Command("dockerd", append([]string{
-		"--config-file", config, "--host", e.address(), "--pidfile", filepath.Join(e.dir, "docker.pid"),
-		"--data-root", filepath.Join(e.dir, "data"), "--exec-root", filepath.Join(e.dir, "exec"), "--shutdown-timeout", "5",
+		"--config-file", config, "--host", e.Address(), "--pidfile", filepath.Join(e.Dir, "docker.pid"),
+		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"), "--shutdown-timeout", "5",
 		"--default-address-pool", "base=10.96.0.0/16,size=26",
 	}, e.flags...)...)
-	cmd.Env = append(os.Environ(), "PATH="+e.tables()+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "PATH="+e.Tables()+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = e.log, e.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	if err := e.net.start(cmd); err != nil {
+	if err := e.Net.Start(cmd); err != nil {
 		e.Fatal(err)
 	}
 	e.mu.Lock()
@@ -106,15 +119,15 @@ func (e *engine) launch() {
 	}()
 }
 
-// tables is a PATH prefix that lets dockerd find the legacy iptables first where the kernel has no nf_tables.
-func (e *engine) tables() string {
+// Tables is a PATH prefix that lets dockerd find the legacy iptables first where the kernel has no nf_tables.
+func (e *Engine) Tables() string {
 	works := func(program string) bool {
-		return e.net.do(exec.Command(program, "-w", "10", "-t", "nat", "-nL").Run) == nil
+		return e.Net.Do(exec.Command(program, "-w", "10", "-t", "nat", "-nL").Run) == nil
 	}
 	if works("iptables") || !works("iptables-legacy") {
 		return ""
 	}
-	bin := filepath.Join(e.dir, "bin")
+	bin := filepath.Join(e.Dir, "bin")
 	if err := os.MkdirAll(bin, 0o700); err != nil {
 		e.Fatal(err)
 	}
@@ -126,8 +139,8 @@ func (e *engine) tables() string {
 	return bin + ":"
 }
 
-// kill ends dockerd, and with it its containerd, without a chance to say goodbye.
-func (e *engine) kill() {
+// Kill ends dockerd, and with it its containerd, without a chance to say goodbye.
+func (e *Engine) Kill() {
 	e.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -137,15 +150,15 @@ func (e *engine) kill() {
 	<-e.ended
 	e.killLeftovers(func(line string) bool { return !strings.Contains(line, "shim") })
 	// Where nobody reaps orphans, dockerd would take the dead containerd for a running one.
-	_ = os.Remove(filepath.Join(e.dir, "exec", "containerd", "containerd.pid"))
+	_ = os.Remove(filepath.Join(e.Dir, "exec", "containerd", "containerd.pid"))
 }
 
 // killLeftovers kills the processes of this engine that outlived it, known by the folder in their command line.
-func (e *engine) killLeftovers(which func(commandLine string) bool) {
+func (e *Engine) killLeftovers(which func(commandLine string) bool) {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range files {
 		line, err := os.ReadFile(file)
-		if err != nil || !bytes.Contains(line, []byte(e.dir+"/exec/")) || !which(string(line)) {
+		if err != nil || !bytes.Contains(line, []byte(e.Dir+"/exec/")) || !which(string(line)) {
 			continue
 		}
 		var pid int
@@ -156,7 +169,7 @@ func (e *engine) killLeftovers(which func(commandLine string) bool) {
 	}
 }
 
-func (e *engine) gone(pid int) {
+func (e *Engine) gone(pid int) {
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || bytes.Contains(stat, []byte(") Z ")) {
 			return
@@ -165,17 +178,21 @@ func (e *engine) gone(pid int) {
 }
 
 // remove ends the engine and everything that it left: containers, mounts, files.
-func (e *engine) remove() {
+func (e *Engine) remove() {
 	if e.Failed() {
-		e.Logf("dockerd said last:\n%s", e.log.tail(15))
+		e.Logf("dockerd said last:\n%s", e.log.Tail(15))
 	}
 	if e.process != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		list, err := e.client.ContainerList(ctx, client.ContainerListOptions{All: true})
+		list, err := e.Client.ContainerList(ctx, client.ContainerListOptions{All: true})
 		if err == nil {
+			var wg sync.WaitGroup
 			for _, c := range list.Items {
-				_, _ = e.client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+				wg.Go(func() {
+					_, _ = e.Client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+				})
 			}
+			wg.Wait()
 		}
 		cancel()
 		_ = e.process.Process.Signal(syscall.SIGTERM)
@@ -187,8 +204,8 @@ func (e *engine) remove() {
 		}
 		e.killLeftovers(func(string) bool { return true })
 	}
-	e.client.Close()
-	if err := errors.Join(unmountBelow(e.dir), os.RemoveAll(e.dir)); err != nil {
+	_ = e.Client.Close()
+	if err := errors.Join(unmountBelow(e.Dir), os.RemoveAll(e.Dir)); err != nil {
 		e.Log("clean up: ", err)
 	}
 }
@@ -215,37 +232,38 @@ func unmountBelow(dir string) error {
 	return errors.Join(errs...)
 }
 
-// smallDisk mounts a file system of a few bytes at a folder, which it creates.
-func smallDisk(t testing.TB, dir string, bytes int) {
+// SmallDisk mounts a file system of a few bytes at a folder, which it creates.
+func SmallDisk(t testing.TB, dir string, bytes int) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("sirrat-faults", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", bytes)); err != nil {
+	if err := syscall.Mount("sirrat-test", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", bytes)); err != nil {
 		t.Fatalf("a small file system cannot be mounted on this machine: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 }
 
-// syncBuffer collects what a process says.
-type syncBuffer struct {
+// Buffer collects what a process says.
+type Buffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (b *syncBuffer) Write(p []byte) (int, error) {
+func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
 }
 
-func (b *syncBuffer) String() string {
+func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
 
-func (b *syncBuffer) tail(lines int) string {
+// Tail is the last lines.
+func (b *Buffer) Tail(lines int) string {
 	all := strings.Split(strings.TrimSpace(b.String()), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
