@@ -94,7 +94,7 @@ type Plan struct {
 	// Create lists the hosts that get a Rollout with the current sequence.
 	Create []string
 	// Delete lists Rollouts that nobody needs: older than both what is current and what last served, and not the newest of
-	// their host, which says what runs there; and orders that a silent host has not begun while another one became current.
+	// their host, which says what runs there; and orders that a host has not begun while another one became current that is kept from it.
 	Delete []Observed
 	// Waiting says why hosts are left out for the moment; "" when none is.
 	Waiting string
@@ -250,14 +250,15 @@ func outdated(in Input) []Observed {
 	return out
 }
 
-// lies says that an order lies with a silent host, which has not begun it, although another one is current by now. Back again,
-// the host would carry out what was replaced, and perhaps failed elsewhere, before it is sent what is wanted.
+// lies says that an order lies with a host that has not begun it, although another one is current by now, which is not sent
+// there for the moment: the host is silent, suspended or outside of its window. Back again, it would carry out what was
+// replaced, and perhaps failed elsewhere, before it is sent what is wanted.
 func lies(in Input, o Observed) bool {
 	unseen := o.Phase == "" || o.Phase == v1alpha1.RolloutPending
 	if in.Current == 0 || o.Sequence == in.Current || o.Removal || !unseen {
 		return false
 	}
-	return slices.ContainsFunc(in.Hosts, func(h Host) bool { return h.Name == o.Host && !h.Lost.IsZero() })
+	return slices.ContainsFunc(in.Hosts, func(h Host) bool { return h.Name == o.Host && h.keeps() != "" })
 }
 
 func sorted(hosts []Host) []Host {

@@ -85,6 +85,9 @@ func TestSteps(t *testing.T) {
 		{name: "what lies with a silent host goes when something else is wanted", deletion: "a/2 b/2", waiting: "host a has not been heard of since 2026-11-23T11:50:00Z; host b has not been heard of since 2026-11-23T11:50:00Z",
 			in: Input{Current: 3, LastGood: 1, Hosts: []Host{lost(three[0], 10*minute), lost(three[1], 10*minute)}, Observed: []Observed{
 				at("a", "Healthy", 1, noon), at("a", "", 2, time.Time{}), at("b", "Pending", 2, time.Time{})}}},
+		{name: "or with one that is suspended, or outside of its window", deletion: "a/2 b/2", waiting: "host a is suspended: by its owner; host b is closed",
+			in: Input{Current: 3, LastGood: 1, Hosts: []Host{{Name: "a", Enrolled: true, Suspended: "by its owner"}, {Name: "b", Enrolled: true, Closed: "is closed"}}, Observed: []Observed{
+				at("a", "Pending", 2, time.Time{}), at("b", "Pending", 2, time.Time{})}}},
 		{name: "also when that is what was there before", deletion: "a/2", in: Input{Current: 1, LastGood: 1, Hosts: []Host{lost(three[0], 10*minute)},
 			Observed: []Observed{at("a", "Healthy", 1, noon), at("a", "Pending", 2, time.Time{})}}},
 		{name: "but not what is wanted, what was begun, or an order to take it down", waiting: "host b has not been heard of since 2026-11-23T11:50:00Z; host c has not been heard of since 2026-11-23T11:50:00Z",

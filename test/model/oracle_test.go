@@ -127,7 +127,23 @@ func (w *world) judge(ro *v1alpha1.Rollout, at time.Time) {
 		}
 		problems = append(problems, fmt.Sprintf("by step %d (%s): %s", w.history[k].step, w.history[k].what, problem))
 	}
-	w.fail("Rollout %s of release %s, authorised at %s, was not allowed:\n%s", ro.Name, ro.Spec.Release.Name, at.Format(time.RFC3339Nano), strings.Join(problems, "\n"))
+	w.fail("Rollout %s of release %s, authorised at %s, was not allowed:\n%s\nwhat is known of the release:\n%s", ro.Name, ro.Spec.Release.Name,
+		at.Format(time.RFC3339Nano), strings.Join(problems, "\n"), w.known(ro.Spec.Release.Name))
+}
+
+// known is what the model and the control plane say of where a release is.
+func (w *world) known(name string) string {
+	var lines []string
+	for _, key := range slices.Sorted(maps.Keys(w.state.rollouts)) {
+		if ro := w.state.rollouts[key]; ro.release == name {
+			lines = append(lines, fmt.Sprintf("the model: %s in %s, authorised %s, %q since %s until %s", key, ro.environment,
+				ro.authorized.Format(time.RFC3339Nano), ro.phase, ro.since.Format(time.RFC3339), ro.until.Format(time.RFC3339)))
+		}
+	}
+	for _, e := range w.object(name).Status.Environments {
+		lines = append(lines, fmt.Sprintf("the control plane: %+v", e))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // forbidden is the oracle: it knows nothing of the packages that decide. It says which criterion did not hold; end is until

@@ -146,10 +146,13 @@ func (w *world) fail(format string, args ...any) {
 	w.t.Fatalf("seed %d: "+format, append([]any{w.seed}, args...)...)
 }
 
+// keptMoments is how much of the story is told when it fails.
+const keptMoments = 250
+
 // trace is the end of the story, to replay a failure by hand.
 func (w *world) trace() string {
 	var lines []string
-	for _, m := range w.history[max(0, len(w.history)-25):] {
+	for _, m := range w.history[max(0, len(w.history)-keptMoments):] {
 		lines = append(lines, fmt.Sprintf("%4d %s %s", m.step, m.at.Format(time.RFC3339), m.what))
 	}
 	return strings.Join(lines, "\n")
