@@ -54,6 +54,7 @@ type approval struct {
 type rollout struct {
 	release, environment string
 	authorized           time.Time
+	sequence             int64
 	phase                string
 	since, until         time.Time
 }
@@ -100,7 +101,7 @@ func (w *world) observe() {
 		at, err := time.Parse(time.RFC3339Nano, ro.Annotations[v1alpha1.AnnotationAuthorizedAt])
 		w.must(err)
 		w.judge(ro, at)
-		w.state.rollouts[ro.Name] = rollout{release: ro.Spec.Release.Name, environment: ro.Spec.Environment, authorized: at}
+		w.state.rollouts[ro.Name] = rollout{release: ro.Spec.Release.Name, environment: ro.Spec.Environment, authorized: at, sequence: ro.Spec.Sequence}
 	}
 }
 
@@ -251,9 +252,9 @@ func (r release) works() int {
 // healthy says whether the newest Rollout of a release in an environment is healthy, or was until another took its place,
 // and for how long.
 func (s state) healthy(name, env string, end time.Time) (bool, time.Duration) {
-	var newest rollout
+	var newest rollout // one authorisation may be sent several times: back to it after a worse one
 	for _, ro := range s.rollouts {
-		if ro.release == name && ro.environment == env && ro.authorized.After(newest.authorized) {
+		if ro.release == name && ro.environment == env && ro.sequence > newest.sequence {
 			newest = ro
 		}
 	}
