@@ -171,6 +171,17 @@ func (w *world) options() Options {
 	}
 }
 
+// heard is a journal that tells when somebody listens.
+type heard struct {
+	Journal
+	listening chan struct{}
+}
+
+func (h heard) Subscribe(f func(journal.Entry)) {
+	h.Journal.Subscribe(f)
+	close(h.listening)
+}
+
 // start runs a dispatcher until the returned function is called.
 func (w *world) start(change ...func(*Options)) (stop func()) {
 	w.t.Helper()
@@ -178,6 +189,8 @@ func (w *world) start(change ...func(*Options)) (stop func()) {
 	for _, c := range change {
 		c(&o)
 	}
+	listening := make(chan struct{})
+	o.Journal = heard{o.Journal, listening}
 	d, err := New(o)
 	if err != nil {
 		w.t.Fatal(err)
@@ -185,6 +198,7 @@ func (w *world) start(change ...func(*Options)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Start(ctx) }()
+	<-listening // to a receiver that is new, nothing is told of what came before
 	var once sync.Once
 	stop = func() {
 		once.Do(func() {
