@@ -16,11 +16,12 @@ const (
 	StatusDeployed   = "deployed"
 	StatusRolledBack = "rolled-back"
 
-	// Types of results that karma knows.
+	// Types of results that need no declaration.
 	TypeTests      = "tests"
 	TypeCoverage   = "coverage"
 	TypeScan       = "scan"
 	TypeQuality    = "quality"
+	TypeSBOM       = "sbom"
 	TypeDeployment = "deployment"
 )
 
