@@ -395,6 +395,7 @@ func BenchmarkReports(b *testing.B) {
 	var next atomic.Int64
 	report := sample(b, "junit/surefire.xml")
 	b.SetParallelism(16)
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			n := next.Add(1)
