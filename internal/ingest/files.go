@@ -32,6 +32,12 @@ const (
 	ratioFrom   = 1 << 20
 	// maxFiles bounds the files of one request: each is a CIResult.
 	maxFiles = 256
+	// maxFileName is the longest name of a file that is kept, in bytes: its end. The job before it may have the rest.
+	maxFileName = 120
+	maxFormJob  = maxBranch - maxFileName - len("/#256")
+	// maxReadings bounds the requests whose files are read at a time: what tells apart the lines of a coverage report takes
+	// up to 50 MB.
+	maxReadings = 4
 	// maxReportMemory bounds the files that are in memory at a time, of all requests, in bytes.
 	maxReportMemory = 4 * MaxReports
 )
@@ -106,12 +112,9 @@ func (a *api) postReports(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err != nil {
 		return err
 	}
-	for _, f := range files {
-		if err := f.read(about); err != nil {
-			return err
-		}
+	if err := a.readAll(r.Context(), files, about); err != nil {
+		return err
 	}
-	nameJobs(files, about.Job)
 	stored, err := a.storeReports(r.Context(), c, files)
 	if err != nil {
 		return err
@@ -121,6 +124,28 @@ func (a *api) postReports(w http.ResponseWriter, r *http.Request, c caller) erro
 	}
 	release() // before the wait for a verdict
 	a.answerReports(w, r, c.project, stored, files, wait)
+	return nil
+}
+
+// readAll reads the files in their turn.
+func (a *api) readAll(ctx context.Context, files []*file, about v1alpha1.CIResultSpec) error {
+	if files[0].name != "" && len(about.Job) > maxFormJob {
+		return invalid([]FieldError{{"job", fmt.Sprintf("must be at most %d bytes where files come in a form", maxFormJob)}})
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.o.StoreTimeout)
+	defer cancel()
+	select {
+	case a.readings <- struct{}{}:
+		defer func() { <-a.readings }()
+	case <-ctx.Done():
+		return unavailable("too many reports at a time", 5*time.Second, nil)
+	}
+	for _, f := range files {
+		if err := f.read(about); err != nil {
+			return err
+		}
+	}
+	nameJobs(files, about.Job)
 	return nil
 }
 
@@ -242,8 +267,8 @@ func safeName(name string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(name, "_"))
-	for len(name) > maxBranch/2 {
-		_, name, _ = strings.Cut(name, string([]rune(name)[0]))
+	if len(name) > maxFileName {
+		name = strings.ToValidUTF8(name[len(name)-maxFileName:], "")
 	}
 	if name == "" {
 		return fileField

@@ -245,8 +245,50 @@ func TestBadReports(t *testing.T) {
 	b.wantProblem(status, raw, http.StatusUnsupportedMediaType, "")
 	status, _, raw = b.send(http.MethodPost, b.reportsURL("commit="+someCommit), b.token, good, http.Header{"Content-Encoding": {"gzip"}})
 	b.wantProblem(status, raw, http.StatusUnprocessableEntity, "file")
+	body, header = form(t, "file", upload{"a.xml", []byte(good)})
+	status, _, raw = b.send(http.MethodPost, b.reportsURL("commit="+someCommit+"&job="+strings.Repeat("j", maxFormJob+1)), b.token, body, header)
+	b.wantProblem(status, raw, http.StatusBadRequest, "job")
 	if n := len(b.ciResults()); n > 0 {
 		t.Errorf("%d results were stored", n)
+	}
+}
+
+// The longest job with the longest name of a file is a job still.
+func TestLongJob(t *testing.T) {
+	b, _ := newArchived(t, false)
+	name := strings.Repeat("f", 200)
+	good := sample(t, "junit/jest-junit.xml")
+	body, header := form(t, "file", slices.Repeat([]upload{{name, good}}, 11)...)
+	status, answer, raw := b.sendFiles("wait=0&commit="+someCommit+"&job="+strings.Repeat("j", maxFormJob), body, header)
+	if status != http.StatusAccepted || len(answer.Reports) != 11 {
+		t.Errorf("%d %s", status, raw)
+	}
+}
+
+// Of reports that are read, and of their bytes in memory, there are so many at a time and no more.
+func TestReportsAreBounded(t *testing.T) {
+	b, _ := newArchived(t, false, func(o *Options) { o.StoreTimeout = 2 * time.Second })
+	good := string(sample(t, "junit/jest-junit.xml"))
+	if err := b.api.reportRoom.Acquire(t.Context(), maxReportMemory); err != nil {
+		t.Fatal(err)
+	}
+	status, header, raw := b.send(http.MethodPost, b.reportsURL("commit="+someCommit), b.token, good, nil)
+	b.wantProblem(status, raw, http.StatusServiceUnavailable, "")
+	if header.Get("Retry-After") == "" {
+		t.Error("no room: no Retry-After")
+	}
+	b.api.reportRoom.Release(maxReportMemory)
+	for range maxReadings {
+		b.api.readings <- struct{}{}
+	}
+	status, header, raw = b.send(http.MethodPost, b.reportsURL("commit="+someCommit), b.token, good, nil)
+	b.wantProblem(status, raw, http.StatusServiceUnavailable, "")
+	if header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	<-b.api.readings
+	if status, _, raw := b.sendFiles("wait=0&commit="+someCommit, good, nil); status != http.StatusAccepted {
+		t.Errorf("with room again: %d %s", status, raw)
 	}
 }
 
@@ -381,7 +423,7 @@ func TestSafeName(t *testing.T) {
 			t.Errorf("%q is called %q, want %q", name, got, want)
 		}
 	}
-	if got := safeName(strings.Repeat("é", 500) + ".xml"); len(got) > maxBranch/2 || !strings.HasSuffix(got, ".xml") {
+	if got := safeName(strings.Repeat("é", 5<<20) + ".xml"); len(got) > maxFileName || !strings.HasSuffix(got, ".xml") {
 		t.Errorf("a long name is %d bytes: %s", len(got), got)
 	}
 }

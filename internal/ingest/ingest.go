@@ -92,6 +92,7 @@ type api struct {
 	// reenrolments is taken by agents that wait for a certificate; proofs bounds those that are looked at.
 	reenrolments chan struct{}
 	reportRoom   *semaphore.Weighted // bytes of files that may be in memory
+	readings     chan struct{}       // taken by requests whose files are read
 	proofs       *rate.Limiter
 	requests     atomic.Int64
 	cross        *http.CrossOriginProtection
@@ -112,7 +113,7 @@ func New(o Options) (http.Handler, error) {
 	a := &api{o: o, hub: hub, slots: make(chan struct{}, o.MaxInFlight), cross: http.NewCrossOriginProtection()}
 	a.scans, a.scanned, a.exports = make(chan struct{}, maxScans), make(chan struct{}, maxScansKept), make(chan struct{}, maxExports)
 	a.reenrolments, a.proofs = make(chan struct{}, maxReenrolments), rate.NewLimiter(reenrolRate, reenrolBurst)
-	a.reportRoom = semaphore.NewWeighted(maxReportMemory)
+	a.reportRoom, a.readings = semaphore.NewWeighted(maxReportMemory), make(chan struct{}, maxReadings)
 	a.mux = a.routes()
 	return a, nil
 }
