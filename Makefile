@@ -62,6 +62,11 @@ test: ## Run all tests; installs and starts a Docker engine if none answers. PKG
 test-unit: ## Run the tests that need no engine and little time.
 	@$(GO) run ./hack/testcount -short -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
 
+.PHONY: fuzz
+fuzz: ## Fuzz every reader of reports, each for a minute: FUZZTIME=1m.
+	@set -e; for target in $$($(GO) test -list '^FuzzRead' ./internal/reports | grep ^Fuzz); do \
+	  $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),1m) ./internal/reports; done
+
 .PHONY: faults
 faults: ## Break everything that an agent depends on, at length, as root: KILLS=300 SEED= RUN=TestFaults/registry.
 	@FAULT_LONG=1 FAULT_KILLS=$(or $(KILLS),300) FAULT_SEED=$(SEED) $(GO) test -v -count=1 -timeout 90m \
@@ -72,7 +77,8 @@ bench: ## Run the benchmarks of docs/architecture.md and print their figures; so
 	@engine=$$(hack/engine.sh ensure $$$$); trap "hack/engine.sh stop $$$$" EXIT; \
 	  export DOCKER_HOST="$$engine"; \
 	  $(GO) test -run '^$$' -bench Start -benchtime 1x ./internal/controlplane; \
-	  $(GO) test -run '^$$' -bench Results -benchtime 2000x ./internal/ingest; \
+	  $(GO) test -run '^$$' -bench 'Results|Reports' -benchtime 2000x ./internal/ingest; \
+	  $(GO) test -run '^$$' -bench Read ./internal/reports; \
 	  $(GO) test -run '^$$' -bench ApprovalToAgent -benchtime 40x ./controllers; \
 	  $(GO) test -run '^$$' -bench 'Deploy$$' -benchtime 8x ./agent; \
 	  $(GO) test -run '^$$' -bench 'DeployLarge|Rollback' -benchtime 4x ./agent; \

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/archive"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
 	"gitlab.com/dynors/sirrat/internal/envelope"
 	"gitlab.com/dynors/sirrat/internal/journal"
@@ -254,6 +256,13 @@ func TestJournalOutlivesTheProject(t *testing.T) {
 		Commit: commitA, Type: "tests", Status: "passed", Received: metav1.Now(), Source: "token", Report: []byte(`{"type":"tests"}`), ReportHash: envelope.Hash([]byte(`{"type":"tests"}`)),
 	}}
 	b.create(res)
+	file, err := running.Archive.Put(t.Context(), []byte("<testsuite><testcase/></testsuite>"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.create(&v1alpha1.CIResult{ObjectMeta: metav1.ObjectMeta{Name: "aaaaaaa-tests-9876543210", Namespace: b.project}, Spec: v1alpha1.CIResultSpec{
+		Commit: commitA, Type: "tests", Status: "passed", Job: "unit", Received: metav1.Now(), Source: "token", Format: "junit", Producer: "pytest", ReportHash: file,
+	}})
 	p := b.openPV(rel.Name)
 	b.annotate(rel, v1alpha1.ApprovalPrefix+"production", approver)
 	b.sign(p, decision(t, p, key, v1alpha1.PVAccepted), v1alpha1.ReasonAccepted)
@@ -288,6 +297,13 @@ func TestJournalOutlivesTheProject(t *testing.T) {
 	report, err := journal.Verify(dir, journal.Trust{Keys: running.Keys.Verifiers(), ClientKeys: []envelope.PublicKey{clientKey}})
 	if err != nil || !report.OK() {
 		t.Fatalf("%v, %v", report.Problems, err)
+	}
+	path, err := archive.ObjectPath(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, path)); err != nil || !strings.Contains(string(data), "<testcase/>") {
+		t.Errorf("the export lacks the file that was reported: %q, %v", data, err)
 	}
 	for _, kind := range []journal.Kind{journal.KindResult, journal.KindRelease, journal.KindVerdict, journal.KindApproval, journal.KindPV, journal.KindAuthorization, journal.KindDeployment, journal.KindGate} {
 		if report.Kinds[kind] == 0 {

@@ -123,7 +123,10 @@ func resultFact(p *v1alpha1.Project, r *v1alpha1.CIResult) journal.Fact {
 	report := spec.Report
 	spec.Report = nil
 	var blobs []journal.Blob
-	if len(report) > 0 {
+	switch {
+	case spec.Format != "": // a file, which was put into the archive before it was acknowledged
+		blobs = append(blobs, journal.Blob{Name: "report", MediaType: "application/octet-stream", Kept: spec.ReportHash})
+	case len(report) > 0:
 		blobs = append(blobs, journal.Blob{Name: "report", MediaType: "application/json", Data: report})
 	}
 	return factOf(p, journal.KindResult, "result/"+string(r.UID), "token:"+spec.Source, map[string]any{"result": r.Name, "spec": spec}, blobs...)

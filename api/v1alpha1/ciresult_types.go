@@ -16,11 +16,12 @@ const (
 	StatusDeployed   = "deployed"
 	StatusRolledBack = "rolled-back"
 
-	// Types of results that karma knows.
+	// Types of results that need no declaration.
 	TypeTests      = "tests"
 	TypeCoverage   = "coverage"
 	TypeScan       = "scan"
 	TypeQuality    = "quality"
+	TypeSBOM       = "sbom"
 	TypeDeployment = "deployment"
 )
 
@@ -53,7 +54,7 @@ type CIResultSpec struct {
 	// project had that commit at the time.
 	// +kubebuilder:validation:Pattern=`^[0-9a-f]{7,64}$`
 	Commit string `json:"commit"`
-	// Type: tests, coverage, scan, quality, deployment, or any declared name.
+	// Type: tests, coverage, scan, quality, sbom, deployment, or any declared name.
 	// +kubebuilder:validation:Pattern=`^[a-z][-a-z0-9]*$`
 	// +kubebuilder:validation:MaxLength=40
 	Type string `json:"type"`
@@ -115,10 +116,19 @@ type CIResultSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Source string `json:"source,omitempty"`
-	// sha256 of the request's body as received.
+	// Format of the file that was read for the figures: junit, jacoco, cobertura, go-coverprofile, lcov, sarif, trivy,
+	// gitlab-security, gitlab-codequality, cyclonedx-json or cyclonedx-xml. Empty: the figures themselves were reported.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Format string `json:"format,omitempty"`
+	// What wrote the file, as far as it says. Example: Trivy 0.69.1.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Producer string `json:"producer,omitempty"`
+	// sha256 of the request's body as received; with a format, of the file as received, under which the archive has it.
 	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
 	ReportHash string `json:"reportHash"`
-	// The request's body as received, at most 64 KiB, until and beyond its archival.
+	// The request's body as received, at most 64 KiB, until and beyond its archival. Absent with a format.
 	// +optional
 	// +kubebuilder:validation:MaxLength=87384
 	Report []byte `json:"report,omitempty"`

@@ -71,7 +71,7 @@ func local(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// send asks for a path below the base; the body of a 200 answer is the caller's to close.
+// send asks for a path below the base; the body of the answer is the caller's to close.
 func (s *session) send(ctx context.Context, a *api, method, path string, body []byte) (io.ReadCloser, error) {
 	var reader io.Reader
 	if body != nil {
@@ -81,6 +81,15 @@ func (s *session) send(ctx context.Context, a *api, method, path string, body []
 	if err != nil {
 		return nil, err
 	}
+	resp, err := s.do(a, req)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// do sends a request with the token; the body of an answer that is a success is the caller's to close.
+func (s *session) do(a *api, req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", "kubectl-sirrat/"+version.Version)
 	if a.token != "" {
 		req.Header.Set("Authorization", "Bearer "+a.token)
@@ -89,8 +98,9 @@ func (s *session) send(ctx context.Context, a *api, method, path string, body []
 	if err != nil {
 		return nil, s.unreachable(a, err)
 	}
-	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusCreated, http.StatusAccepted:
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	var problem struct{ Title, Detail string }
@@ -98,13 +108,9 @@ func (s *session) send(ctx context.Context, a *api, method, path string, body []
 	if json.Unmarshal(text, &problem) != nil || problem.Title == "" {
 		problem.Title, problem.Detail = resp.Status, s.T("error.not-sirrat", a.base)
 	}
-	return nil, &failure{text: s.T("error.api", problem.Title, problem.Detail), code: exitError, cause: apiStatus(resp.StatusCode)}
+	cause := &statusError{status: resp.StatusCode, retryAfter: retryAfter(resp.Header, s.Now())}
+	return nil, &failure{text: s.T("error.api", problem.Title, problem.Detail), code: exitError, cause: cause}
 }
-
-// apiStatus is the status of an answer that is not 200, as a cause.
-type apiStatus int
-
-func (a apiStatus) Error() string { return http.StatusText(int(a)) }
 
 func (s *session) unreachable(a *api, err error) error {
 	var urlErr *url.Error

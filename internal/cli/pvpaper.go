@@ -151,8 +151,8 @@ func (s *session) uploadPaper(ctx context.Context, o uploadOptions) error {
 	}
 	body, err := s.send(ctx, a, http.MethodPut, pvScanPath(p.Namespace, p.Name), scan)
 	if err != nil {
-		var status apiStatus
-		if !errors.As(err, &status) || status != http.StatusConflict { // 409: decided between the two
+		var status *statusError
+		if !errors.As(err, &status) || status.status != http.StatusConflict { // 409: decided between the two
 			s.say("pv.scan-missing", p.Name)
 			return err
 		}

@@ -218,7 +218,7 @@ func typeName(err *stdjson.UnmarshalTypeError) string {
 func (c *checker) resultType(s string) string {
 	switch {
 	case s == "":
-		c.add("type", "is required: tests, coverage, scan, quality or a name that a gate declares")
+		c.add("type", "is required: tests, coverage, scan, quality, sbom or a name that a gate declares")
 	case len(s) > maxType || !typePattern.MatchString(s):
 		c.add("type", "must be at most %d characters of a-z, 0-9 and '-', and start with a letter", maxType)
 	case s == v1alpha1.TypeDeployment:
@@ -296,6 +296,11 @@ func (c *checker) id(field string, raw stdjson.RawMessage) string {
 		}
 		s = string(raw)
 	}
+	return c.idText(field, s)
+}
+
+// idText accepts the id of a pipeline or a run.
+func (c *checker) idText(field, s string) string {
 	if s != "" && (len(s) > maxPipeline || !pipelinePattern.MatchString(s)) {
 		c.add(field, "must be at most %d letters, digits, '.', '_', ':', '/', '#' and '-', and start with a letter or digit", maxPipeline)
 		return ""

@@ -11,6 +11,8 @@
 // # What holds
 //
 //   - A 2xx answer to a report means that the report is stored: the API server acknowledged every write before.
+//   - A file of a tool's is in the archive, as it came, before its figures are stored; of a request with files all are taken or
+//     none, and none that proves nothing or is about another commit or image.
 //   - The same report again finds the CIResult of the first time, since its name is derived from its content.
 //   - A token opens its own project, in its own scope. Any other project, existing or not, gives one and the same answer.
 //   - A scan needs no token: it is kept if a PV waits for a file of exactly its hash. What does not match learns nothing of
@@ -19,6 +21,6 @@
 //   - Every 4xx names the field that is wrong; no answer and no log line holds a token or a request's body.
 //   - A waiting request costs a channel and no API call: informers wake it.
 //
-// It imports the API types, apitoken, envelope, evidence and journal (for its entries' form), and controller-runtime's client
-// and cache interfaces; no other package of this module.
+// It imports the API types, apitoken, envelope, evidence, journal (for its entries' form) and reports, and controller-runtime's
+// client and cache interfaces; no other package of this module.
 package ingest

@@ -182,6 +182,7 @@ type bridge struct {
 	url     string
 	project string
 	token   string
+	api     *api
 }
 
 // newBridge starts an API; options may change what it runs with. judged turns the stand-in controller on.
@@ -219,7 +220,7 @@ func newBridge(t testing.TB, judged bool, options ...func(*Options)) *bridge {
 	server.Config = NewServer(handler, "")
 	server.Start()
 	t.Cleanup(server.Close)
-	b.url = server.URL + "/api"
+	b.url, b.api = server.URL+"/api", handler.(*api)
 	cptest.Wait(t, "the API to be ready", func(ctx context.Context) error {
 		if status, body := b.do(http.MethodGet, server.URL+"/readyz", "", ""); status != http.StatusOK {
 			return fmt.Errorf("%d %s", status, body)

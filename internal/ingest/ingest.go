@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -54,7 +55,7 @@ type Options struct {
 	// CreatedBy is this process's user name at the API server, to be recorded in the annotation created-by of the Releases
 	// that the API creates. Default: no annotation.
 	CreatedBy string
-	// Journal is what audits read, and Archive where scans go. Without them, which tests may be, such requests are answered
+	// Journal is what audits read, and Archive where scans and reports go. Without them, which tests may be, such requests are answered
 	// with 503.
 	Journal Journal
 	Archive Archive
@@ -72,7 +73,7 @@ type Options struct {
 	MaxRequests int
 	// BodyTimeout bounds the time in which a body must arrive. Default 10 s.
 	BodyTimeout time.Duration
-	// ScanTimeout is BodyTimeout for scans, which are larger. Default 2 min.
+	// ScanTimeout is BodyTimeout for scans and files of reports, which are larger. Default 2 min.
 	ScanTimeout time.Duration
 	// Wait is how long a report waits to be judged when it does not say. Default 3 s, at most MaxWait.
 	Wait time.Duration
@@ -90,6 +91,8 @@ type api struct {
 	exports chan struct{}
 	// reenrolments is taken by agents that wait for a certificate; proofs bounds those that are looked at.
 	reenrolments chan struct{}
+	reportRoom   *semaphore.Weighted // bytes of files that may be in memory
+	readings     chan struct{}       // taken by requests whose files are read
 	proofs       *rate.Limiter
 	requests     atomic.Int64
 	cross        *http.CrossOriginProtection
@@ -110,6 +113,7 @@ func New(o Options) (http.Handler, error) {
 	a := &api{o: o, hub: hub, slots: make(chan struct{}, o.MaxInFlight), cross: http.NewCrossOriginProtection()}
 	a.scans, a.scanned, a.exports = make(chan struct{}, maxScans), make(chan struct{}, maxScansKept), make(chan struct{}, maxExports)
 	a.reenrolments, a.proofs = make(chan struct{}, maxReenrolments), rate.NewLimiter(reenrolRate, reenrolBurst)
+	a.reportRoom, a.readings = semaphore.NewWeighted(maxReportMemory), make(chan struct{}, maxReadings)
 	a.mux = a.routes()
 	return a, nil
 }
@@ -161,6 +165,7 @@ func (a *api) table() []route {
 	return []route{
 		{"results", "/api/projects/{id}/quality-gates/results", map[string]handler{http.MethodPost: a.inProject(a.postResult)}},
 		{"deployments", "/api/projects/{id}/deployments", map[string]handler{http.MethodPost: a.inProject(a.postDeployment)}},
+		{"reports", "/api/projects/{id}/reports", map[string]handler{http.MethodPost: a.inProject(a.postReports)}},
 		{"gates", "/api/projects/{id}/quality-gates", map[string]handler{http.MethodGet: a.inProject(a.getGates)}},
 		{"audit-entries", "/api/projects/{id}/audit/entries", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getEntries)}},
 		{"audit-export", "/api/projects/{id}/audit/export", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getExport)}},

@@ -130,13 +130,27 @@ type stored struct {
 // answerReport waits for the judgement of a stored report and answers: 201 for a new one, 200 for one that was there, 202 when
 // the judgement is still to come. Nothing in it can fail, since the report is stored.
 func (a *api) answerReport(w http.ResponseWriter, r *http.Request, project string, st stored, wait time.Duration) {
-	commit := st.spec.Commit
-	resultsTotal.WithLabelValues(typeLabel(st.spec.Type), st.spec.Status, strconv.FormatBool(!st.created)).Inc()
+	answer, status := a.awaitJudgement(r, project, []stored{st}, wait)
+	writeJSON(w, status, "application/json", answer)
+}
+
+// awaitJudgement waits until all that was stored of one commit is judged. The answer is about the first of it.
+func (a *api) awaitJudgement(r *http.Request, project string, all []stored, wait time.Duration) (Answer, int) {
+	commit, created := all[0].spec.Commit, false
+	for _, st := range all {
+		resultsTotal.WithLabelValues(typeLabel(st.spec.Type), st.spec.Status, strconv.FormatBool(!st.created)).Inc()
+		created = created || st.created
+	}
 	var judged *v1alpha1.Release
 	if isFull(commit) {
 		a.await(r.Context(), commitTopic(project, commit), wait, func() bool {
-			judged = judgedIn(a.hub.releasesWith(project, commit), a.hub.resultsWith(project, commit), commit, st.name)
-			return judged != nil
+			for _, st := range all {
+				judged = judgedIn(a.hub.releasesWith(project, commit), a.hub.resultsWith(project, commit), commit, st.name)
+				if judged == nil {
+					return false
+				}
+			}
+			return true
 		})
 	}
 	release := judged
@@ -144,19 +158,18 @@ func (a *api) answerReport(w http.ResponseWriter, r *http.Request, project strin
 		release = oldest(a.hub.releasesWith(project, commit), commit)
 	}
 	answer := answerFor(project, commit, release)
-	answer.Result, answer.Judged = st.name, judged != nil
-	answer.Verdict = answer.together(st.gates)
+	answer.Result, answer.Judged = all[0].name, judged != nil
+	answer.Verdict = answer.together(all[0].gates)
 	if release == nil && isFull(commit) {
 		answer.Next = "the release is being created"
 	}
-	status := http.StatusOK
 	switch {
 	case !answer.Judged:
-		status = http.StatusAccepted
-	case st.created:
-		status = http.StatusCreated
+		return answer, http.StatusAccepted
+	case created:
+		return answer, http.StatusCreated
 	}
-	writeJSON(w, status, "application/json", answer)
+	return answer, http.StatusOK
 }
 
 // await waits until done, at most for limit, or until the server stops or the client goes away.

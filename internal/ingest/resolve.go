@@ -186,7 +186,7 @@ func (a *api) checkEnvironment(ctx context.Context, project, environment string)
 // project knows it.
 func (a *api) checkType(ctx context.Context, project, resultType string) error {
 	switch resultType {
-	case v1alpha1.TypeTests, v1alpha1.TypeCoverage, v1alpha1.TypeScan, v1alpha1.TypeQuality:
+	case v1alpha1.TypeTests, v1alpha1.TypeCoverage, v1alpha1.TypeScan, v1alpha1.TypeQuality, v1alpha1.TypeSBOM:
 		return nil
 	}
 	var declared []string
@@ -199,7 +199,7 @@ func (a *api) checkType(ctx context.Context, project, resultType string) error {
 			return nil
 		}
 	}
-	detail := "is not known: use tests, coverage, scan or quality, or declare it in a result criterion of a gate"
+	detail := "is not known: use tests, coverage, scan, quality or sbom, or declare it in a result criterion of a gate"
 	if len(declared) > 0 {
 		detail += " (declared: " + strings.Join(declared, ", ") + ")"
 	}

@@ -188,12 +188,20 @@ type bodyLimit struct {
 	size       int64
 	time       time.Duration
 	what, send string
+	gzip       bool // may be compressed
 }
 
 // check looks at what the headers say of the body.
 func (l bodyLimit) check(r *http.Request) error {
 	for _, encoding := range r.Header.Values("Content-Encoding") {
-		if !strings.EqualFold(encoding, "identity") {
+		switch {
+		case strings.EqualFold(encoding, "identity"):
+		case l.gzip && len(r.Header.Values("Content-Encoding")) == 1 && isGzip(r.Header):
+		case l.gzip:
+			p := newProblem(http.StatusUnsupportedMediaType, "content-encoding", "The body is not compressed as it may be", "send the "+l.send+" as it is, or with gzip")
+			p.encodings, p.closing = []string{"gzip", "identity"}, true
+			return p
+		default:
 			p := newProblem(http.StatusUnsupportedMediaType, "content-encoding", "Compressed bodies are not accepted", "send the "+l.send+" as it is")
 			p.encodings, p.closing = []string{"identity"}, true
 			return p

@@ -3,6 +3,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -67,6 +68,15 @@ type Blob struct {
 	Name      string
 	MediaType string
 	Data      []byte
+	// Kept, instead of Data, is the hash of a document that the store has already.
+	Kept string
+}
+
+func (b Blob) hash() string {
+	if b.Kept != "" {
+		return b.Kept
+	}
+	return envelope.Hash(b.Data)
 }
 
 // Journal appends to the chains of all projects. It is safe for concurrent use; there is one for a store.
@@ -172,6 +182,12 @@ func (j *Journal) enqueue(ctx context.Context, f Fact) (*pending, error) {
 // putBlobs comes before the entry that names them: an entry never lacks its documents.
 func (j *Journal) putBlobs(ctx context.Context, p *pending, blobs []Blob) error {
 	for i, b := range blobs {
+		if b.Kept != "" {
+			if has, err := j.store.Has(ctx, b.Kept); err != nil || !has {
+				return fmt.Errorf("blob %q: the store does not have %s: %w", b.Name, b.Kept, cmp.Or(err, archive.ErrNotFound))
+			}
+			continue
+		}
 		hash, err := j.store.Put(ctx, b.Data)
 		if err != nil {
 			return fmt.Errorf("blob %q: %w", b.Name, err)
@@ -191,7 +207,7 @@ func (j *Journal) prepare(f Fact) (*pending, error) {
 		return nil, err
 	}
 	for _, b := range f.Blobs {
-		e.Blobs = append(e.Blobs, BlobRef{Name: b.Name, MediaType: b.MediaType, Hash: envelope.Hash(b.Data)})
+		e.Blobs = append(e.Blobs, BlobRef{Name: b.Name, MediaType: b.MediaType, Hash: b.hash()})
 	}
 	// Tried once with the longest place it can have: whatever is wrong with it is said here, to its own caller and not to
 	// all whose facts share a batch, and what is written can be read again.

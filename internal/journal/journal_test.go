@@ -139,6 +139,19 @@ func TestAppend(t *testing.T) {
 	}
 }
 
+// A document that the store has already is named without being brought again.
+func TestAppendKept(t *testing.T) {
+	f := newFixture(t, nil)
+	hash, err := f.store.Put(t.Context(), []byte("<testsuite/>"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.append(fact("a", 1, Blob{Name: "report", MediaType: "application/octet-stream", Kept: hash}))
+	if got := f.entries(1); len(got) != 1 || got[0].Blobs[0] != (BlobRef{Name: "report", MediaType: "application/octet-stream", Hash: hash}) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestAppendIsIdempotent(t *testing.T) {
 	f := newFixture(t, nil)
 	report, other := Blob{Name: "report", Data: []byte("1")}, Blob{Name: "report", Data: []byte("2")}
@@ -198,6 +211,7 @@ func TestAppendRefuses(t *testing.T) {
 		{"two blobs", change(func(x *Fact) { x.Blobs = []Blob{{Name: "a"}, {Name: "a"}} })},
 		{"at most", change(func(x *Fact) { x.Blobs = make([]Blob, maxBlobs+1) })},
 		{"name is empty", change(func(x *Fact) { x.Blobs = []Blob{{}} })},
+		{"the store does not have", change(func(x *Fact) { x.Blobs = []Blob{{Name: "a", Kept: envelope.Hash([]byte("nowhere"))}} })},
 	} {
 		if err := f.Append(t.Context(), c.fact); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want %q", err, c.want)

@@ -38,9 +38,9 @@ func TestEveryTextIsInBothLanguages(t *testing.T) {
 	}
 }
 
-// built are ids that the program puts together: by prefix the phases, verdicts, decisions and methods of the API, by suffix the
+// built are ids that the program puts together: by prefix the phases, verdicts, decisions, methods and statuses of the API, by suffix the
 // help of a command.
-var builtPrefixes = []string{"phase.", "verdict.", "decision.", "pv.decision.", "pv.method."}
+var builtPrefixes = []string{"phase.", "verdict.", "decision.", "pv.decision.", "pv.method.", "report.status."}
 
 var builtSuffixes = []string{".short", ".long", ".example"}
 
