@@ -21,7 +21,7 @@ CHART := charts/sirrat
 # Packages to test, and a pattern of tests: make test PKG=./internal/gate/ RUN=TestSoak
 PKG ?= ./...
 RUN ?=
-TIMEOUT ?= 20m
+TIMEOUT ?= 30m
 
 ##@ Daily
 
