@@ -59,11 +59,11 @@ func testKillAtBoundaries(t *testing.T, e *testbed.Engine) {
 	}
 }
 
-// lastSaves are the boundaries that follow each other so closely that on a busy machine the kill may come after the next one:
-// they are tried again, so often at most.
-const lastSaves, maxAgain = 4, 4
+// maxAgain is how often the boundaries that the next one follows closely are tried again, where on a busy machine the kill came
+// too late.
+const maxAgain = 4
 
-// killAtEach kills until it did so, by what was on disk then, in each of the wanted phases.
+// killAtEach kills at every boundary, and then until it did so, by what was on disk, in each of the wanted phases.
 func killAtEach(t *testing.T, e *testbed.Engine, mask uint32, bad bool, wanted ...string) {
 	t.Helper()
 	w := newWorld(t, e)
@@ -71,42 +71,53 @@ func killAtEach(t *testing.T, e *testbed.Engine, mask uint32, bad bool, wanted .
 	w.await(w.send(w.migrating(w.hub.image("app", 0, "VERSION=0"), good...)), v1alpha1.RolloutHealthy)
 	d := w.diary(mask)
 	killed := map[string]int{}
-	env, ends := []string{}, good
-	if bad {
-		env, ends = []string{"SICK=1"}, []string{v1alpha1.RolloutRolledBack}
+	missing := func(phase string) bool { return killed[phase] == 0 }
+	end := 1
+	for w.killAt(d, end, bad, killed) {
+		end++
 	}
-	for n, sent, again := 1, 0, 0; ; n++ {
-		d.Forget()
-		sent++
-		name := w.send(w.migrating(w.hub.image("app", 0, append(env, fmt.Sprint("VERSION=", sent))...), ends...))
-		if bad && !long {
-			w.await(name, v1alpha1.RolloutChecking)
-			d.Forget()
-		}
-		ended := func() bool {
-			phase := w.status(name).Phase
-			return phase == v1alpha1.RolloutHealthy || phase == v1alpha1.RolloutRolledBack || phase == v1alpha1.RolloutFailed
-		}
-		if d.Moments(n, ended) < n {
-			w.await(name, ends[0])
-			if again++; again > maxAgain || !slices.ContainsFunc(wanted, func(phase string) bool { return killed[phase] == 0 }) {
-				break
+	for range maxAgain {
+		for _, n := range []int{1, 2, end - 4, end - 3, end - 2, end - 1} {
+			if n > 0 && slices.ContainsFunc(wanted, missing) {
+				w.killAt(d, n, bad, killed)
 			}
-			n = max(0, n-1-lastSaves)
-			continue
 		}
-		w.kill()
-		killed[w.phaseOnDisk()]++
-		w.run()
-		w.await(name, ends[0])
 	}
 	r := w.judge()
 	note(t, "arrived each time", "killed in %v; %s", killed, counts(r))
 	for _, phase := range wanted {
-		if killed[phase] == 0 {
+		if missing(phase) {
 			t.Errorf("never killed in %s: %v", phase, killed)
 		}
 	}
+}
+
+// killAt kills the agent at the nth boundary of a rollout, counts where it stood, and lets the rollout arrive. false: it ended
+// before.
+func (w *world) killAt(d *diary.Diary, n int, bad bool, killed map[string]int) bool {
+	w.Helper()
+	env, ends := []string{fmt.Sprint("VERSION=", w.sequence)}, good
+	if bad {
+		env, ends = append(env, "SICK=1"), []string{v1alpha1.RolloutRolledBack}
+	}
+	d.Forget()
+	name := w.send(w.migrating(w.hub.image("app", 0, env...), ends...))
+	if bad && !long {
+		w.await(name, v1alpha1.RolloutChecking)
+		d.Forget()
+	}
+	ended := func() bool {
+		phase := w.status(name).Phase
+		return phase == v1alpha1.RolloutHealthy || phase == v1alpha1.RolloutRolledBack || phase == v1alpha1.RolloutFailed
+	}
+	struck := d.Moments(n, ended) >= n
+	if struck {
+		w.kill()
+		killed[w.phaseOnDisk()]++
+		w.run()
+	}
+	w.await(name, ends[0])
+	return struck
 }
 
 // What phaseOnDisk says beside phases.
