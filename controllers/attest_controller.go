@@ -3,13 +3,10 @@
 package controllers
 
 import (
-	"cmp"
 	"context"
 	"crypto"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -84,13 +81,13 @@ func (r *attestReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 	return ctrl.Result{RequeueAfter: after}, nil
 }
 
-// attach attaches everything that waits; problem is what the registry had against it.
+// attach attaches what waits, one after the other; problem is what the registry had against one, and the rest waits on: a
+// registry that does not answer keeps the worker no longer than one call.
 func (r *attestReconciler) attach(ctx context.Context, release *v1alpha1.Release, images *registry.Client) (problem, err error) {
 	key := r.key.Present()
-	var problems []error
 	var kept []v1alpha1.AttestationRecord
 	for _, record := range release.Status.Attestations {
-		if record.Statement == "" {
+		if record.Statement == "" || problem != nil {
 			kept = append(kept, record)
 			continue
 		}
@@ -102,14 +99,14 @@ func (r *attestReconciler) attach(ctx context.Context, release *v1alpha1.Release
 			return nil, err
 		}
 		if err := attachAll(ctx, images, release.Status.Bundle.Images, artifact); err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", attested(record), err))
+			problem = fmt.Errorf("%s: %w", attested(record), err)
 		} else {
 			record.Statement = ""
 		}
 		kept = append(kept, record)
 	}
 	release.Status.Attestations = kept
-	return errors.Join(problems...), nil
+	return problem, nil
 }
 
 func attachAll(ctx context.Context, images *registry.Client, frozen []v1alpha1.FrozenImage, artifact registry.Artifact) error {
@@ -150,8 +147,7 @@ func (r *attestReconciler) write(ctx context.Context, release, base *v1alpha1.Re
 	if problem == nil {
 		setCondition(conditions, release.Generation, v1alpha1.ConditionAttested, true, v1alpha1.ReasonAttached, "every proof is attached to the images")
 	} else {
-		text := cmp.Or(strings.ReplaceAll(problem.Error(), "\n", "; "), "unknown")
-		setCondition(conditions, release.Generation, v1alpha1.ConditionAttested, false, v1alpha1.ReasonRegistryError, text+"; it is tried again")
+		setCondition(conditions, release.Generation, v1alpha1.ConditionAttested, false, v1alpha1.ReasonRegistryError, problem.Error()+"; it is tried again")
 	}
 	if sameStatus(base.Status, release.Status) {
 		return nil
