@@ -4,14 +4,20 @@ package registry
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 
@@ -113,6 +119,33 @@ func TestAttach(t *testing.T) {
 				t.Errorf("of another type: %+v, %v", found, err)
 			}
 		})
+	}
+}
+
+// A list that somebody else wrote over is noticed, and the next try mends it.
+func TestAttachIsNotListed(t *testing.T) {
+	serve := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	var lose atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if q.Method == http.MethodPut && strings.Contains(q.URL.Path, "/manifests/sha256-") && lose.CompareAndSwap(true, false) {
+			w.WriteHeader(http.StatusCreated)
+			return
+		}
+		serve.ServeHTTP(w, q)
+	}))
+	t.Cleanup(server.Close)
+	r := &registrytest.Registry{Host: strings.TrimPrefix(server.URL, "http://")}
+	digest := r.Push(t, "shop/backend", "dev").String()
+	c, _ := client(t)
+	lose.Store(true)
+	if _, _, err := c.Attach(t.Context(), r.Host+"/shop/backend", digest, note("one")); !errors.Is(err, errNotListed) {
+		t.Fatalf("error %v", err)
+	}
+	if _, added, err := c.Attach(t.Context(), r.Host+"/shop/backend", digest, note("one")); err != nil || !added {
+		t.Fatal(added, err)
+	}
+	if found, _, err := c.Attached(t.Context(), r.Host+"/shop/backend", digest, testType); err != nil || len(found) != 1 {
+		t.Errorf("%+v, %v", found, err)
 	}
 }
 
