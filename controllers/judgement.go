@@ -35,6 +35,7 @@ type snapshot struct {
 	rollouts []v1alpha1.Rollout // of this release
 	hosts    map[string][]rollout.Host
 	guard    guardState
+	verifier string // names the installation in attestations
 	// frozenMessage says what is missing when status.bundle is incomplete; with its reason.
 	frozenReason, frozenMessage string
 	now                         time.Time
@@ -66,6 +67,7 @@ func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) (v1alpha1.ReleaseStatus, 
 	recheck := earlier(judgeGates(s, &st, set), look)
 	st.Reached = reached(s.bridge, st.Environments)
 	setReleaseConditions(s, &st)
+	sealAttestations(s, &st)
 	return st, recheck
 }
 

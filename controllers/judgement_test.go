@@ -425,6 +425,7 @@ func (w *world) complicate(t *rapid.T) {
 	add(2, v1alpha1.Criterion{Name: "expression", CEL: &v1alpha1.CELCriterion{Expression: "release.works >= 30"}})
 	add(3, v1alpha1.Criterion{Name: "fresh", Freshness: &v1alpha1.FreshnessCriterion{MaxAge: metav1.Duration{Duration: 20 * day}, Types: []string{"scan"}}})
 	add(3, v1alpha1.Criterion{Name: "long", Soak: soak("rmoa-dynors", day, 9*day)})
+	w.s.project.Spec.Attestations = &v1alpha1.Attestations{Enabled: rapid.Bool().Draw(t, "attestations")}
 	for i := range w.s.bridge {
 		w.s.bridge[i].Spec.Supersede = rapid.SampledFrom([]string{"", v1alpha1.SupersedeAlways, v1alpha1.SupersedeNever}).Draw(t, "supersede")
 		if rapid.IntRange(0, 3).Draw(t, "windowed") == 0 {

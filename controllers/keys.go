@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/attestation"
 	"gitlab.com/dynors/sirrat/internal/envelope"
 )
 
@@ -79,6 +80,13 @@ func (k *Keys) parsed(states ...string) []envelope.PublicKey {
 		}
 	}
 	return out
+}
+
+// verifier names the installation where it says what it verified.
+func (k *Keys) verifier() string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return attestation.VerifierID(k.ring.Keys[0].ID)
 }
 
 // trusted are the keys that agents are to accept: id without its algorithm, since a ConfigMap's keys may not contain ":", →

@@ -34,6 +34,10 @@ func evidenceChanged() predicate.Predicate {
 	return whenReleaseChanges(func(r *v1alpha1.Release) any { return r.Status.Evidence })
 }
 
+func attestationsChanged() predicate.Predicate {
+	return whenReleaseChanges(func(r *v1alpha1.Release) any { return r.Status.Attestations })
+}
+
 // countsChanged is about what a Project sums up of a Release.
 func countsChanged() predicate.Predicate {
 	return whenReleaseChanges(func(r *v1alpha1.Release) any { return []any{r.Status.Karma, r.Status.Approvals} })

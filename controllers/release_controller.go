@@ -33,7 +33,9 @@ type releaseReconciler struct {
 	guard   *guard
 	freezer *freezer
 	journal journalWriter
-	now     func() time.Time
+	// verifier names the installation in what is attested.
+	verifier string
+	now      func() time.Time
 }
 
 // Reconcile gathers, freezes, judges, tags and patches.
@@ -82,7 +84,7 @@ func nextLook(recheck time.Time, retryRegistry bool, now time.Time) time.Duratio
 }
 
 func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Release) (*snapshot, error) {
-	s := &snapshot{release: release, now: r.now(), project: &v1alpha1.Project{}}
+	s := &snapshot{release: release, now: r.now(), verifier: r.verifier, project: &v1alpha1.Project{}}
 	if err := r.Get(ctx, client.ObjectKey{Name: release.Namespace}, s.project); err != nil {
 		if apierrors.IsNotFound(err) {
 			return nil, nil

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/util/flowcontrol"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -130,7 +131,14 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	for _, setup := range []func() error{
 		func() error { return setupProject(mgr, &projectReconciler{Client: c, events: rec, journal: o.Journal}) },
 		func() error {
-			return setupRelease(mgr, &releaseReconciler{Client: c, events: rec, guard: approvals, freezer: fz, journal: o.Journal, now: o.Now})
+			return setupRelease(mgr, &releaseReconciler{
+				Client: c, events: rec, guard: approvals, freezer: fz, journal: o.Journal, verifier: keys.verifier(), now: o.Now,
+			})
+		},
+		func() error {
+			return setupAttest(mgr, &attestReconciler{
+				Client: c, events: rec, key: keys.Signer, backoff: flowcontrol.NewBackOff(attestRetry, attestRetryMost), now: o.Now,
+			})
 		},
 		func() error {
 			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.Signer, keys: keys, journal: o.Journal, now: o.Now})
@@ -268,6 +276,10 @@ func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
 		Watches(&admissionv1.ValidatingAdmissionPolicy{}, everywhere, builder.WithPredicates(policy)).
 		Watches(&admissionv1.ValidatingAdmissionPolicyBinding{}, everywhere, builder.WithPredicates(policy)).
 		Complete(patient{r})
+}
+
+func setupAttest(mgr manager.Manager, r *attestReconciler) error {
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}, builder.WithPredicates(attestationsChanged())).Named("attest").Complete(patient{r})
 }
 
 func setupEnvironment(mgr manager.Manager, r *environmentReconciler) error {

@@ -22,6 +22,9 @@ const (
 	ConditionApprovalsGuarded = "ApprovalsGuarded"
 	// ConditionDebt is True on a Release that went through a gate by break-glass until somebody else regularised it.
 	ConditionDebt = "Debt"
+	// ConditionAttested is True on a Release when every proof is attached to its images, False with a reason while one is not.
+	// It holds nothing up. Absent where Project.spec.attestations asks for none.
+	ConditionAttested = "Attested"
 	// ConditionHeld is True on an Environment where nothing opens by itself since a release failed there.
 	ConditionHeld = "Held"
 	// ConditionSuspended is True on an Environment, and on a Rollout, of which nothing is touched for the time being; the
@@ -63,6 +66,7 @@ const (
 	ReasonImageNotFound   = "ImageNotFound"   // a tag or digest is not in the registry
 	ReasonRegistryError   = "RegistryError"   // the registry did not answer as it should
 	ReasonComposeInvalid  = "ComposeInvalid"  // a compose file cannot be used
+	ReasonAttached        = "Attached"        // the proofs are at the images
 	ReasonPolicyPresent   = "PolicyPresent"   // approvals are protected by admission
 	ReasonPolicyMissing   = "PolicyMissing"   // admission policy or binding absent or altered
 	ReasonGlassBroken     = "GlassBroken"     // a gate was opened in an emergency

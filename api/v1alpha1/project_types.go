@@ -98,6 +98,21 @@ type ProjectSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	RegistrySecretRef string `json:"registrySecretRef,omitempty"`
+
+	// Whether proofs of what the gates and the client decided are attached to the images in the registry, for
+	// `kubectl sirrat verify`. Default: they are not.
+	// +optional
+	Attestations *Attestations `json:"attestations,omitempty"`
+}
+
+// Attestations are signed statements that SIRRAT attaches to the project's images as OCI referrers.
+type Attestations struct {
+	// Attach a statement per image for each gate through which a release goes from now on, and each PV that the client has
+	// decided. Whoever may pull an image can read them, with the names of those who approved and signed. The registry
+	// credentials must allow to push; where the registry does not list referrers, each image gets one more tag,
+	// sha256-<digest>. Default false.
+	// +optional
+	Enabled bool `json:"enabled,omitempty"`
 }
 
 // ProjectImage maps a short name to a repository.

@@ -183,15 +183,38 @@ type ReleaseStatus struct {
 	// +optional
 	// +listType=atomic
 	Approvals []ApprovalRecord `json:"approvals,omitempty"`
+	// Proofs that are attached to the images in the registry, or wait for it. None unless Project.spec.attestations asks.
+	// +optional
+	// +listType=atomic
+	Attestations []AttestationRecord `json:"attestations,omitempty"`
 	// The admission policy and binding, by uid and generation, under which approvals were last read. Approvals that appear
 	// while it changes are not believed.
 	// +optional
 	Guard string `json:"guard,omitempty"`
-	// Ready, Reconciling, Stalled, Frozen, ApprovalsGuarded.
+	// Ready, Reconciling, Stalled, Frozen, ApprovalsGuarded; Attested where proofs are attached to the images.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// AttestationRecord is one statement that is attached to every image of the release.
+type AttestationRecord struct {
+	// Gate whose verdict it states; "" for a PV.
+	// +optional
+	Gate string `json:"gate,omitempty"`
+	// PV whose decision it states; "" for a gate.
+	// +optional
+	PV string `json:"pv,omitempty"`
+	// Environment that the gate guards, or in which the client tested.
+	Environment string `json:"environment"`
+	// When the release was let into it.
+	AuthorizedAt metav1.MicroTime `json:"authorizedAt"`
+	// sha256 of the statement.
+	Hash string `json:"hash"`
+	// The statement as it was when the gate opened or the client decided; absent once it is attached to every image.
+	// +optional
+	Statement string `json:"statement,omitempty"`
 }
 
 // Baseline is what the last release on the same branch reported.

@@ -7,8 +7,8 @@
 // caller asked for: annotations, a PV's signature, tokens, hosts. What holds is decided by the API server's admission and
 // by the controllers; nothing here is trusted by anybody.
 //
-// It may import api/v1alpha1, the packages pv, pv/pdf, envelope, apitoken, journal and archive (to read), reports, client
-// libraries, and the packages below it.
+// It may import api/v1alpha1, the packages pv, pv/pdf, envelope, attestation, apitoken, journal and archive (to read), reports,
+// client libraries, and the packages below it.
 package cli
 
 import (
@@ -115,8 +115,8 @@ func build(w World, args []string) (*cobra.Command, *session) {
 		s.approveCommand(), s.rejectCommand(), s.resumeCommand(),
 		s.breakGlassCommand(), s.regulariseCommand(),
 		s.retryCommand(), s.rollbackCommand(), s.suspendCommand(), s.unsuspendCommand(), s.decommissionCommand(), s.removeCommand(),
-		s.pvCommand(), s.auditCommand(), s.tokenCommand(), s.hostCommand(), s.bundleCommand(), s.reportCommand(), s.logsCommand(),
-		s.versionCommand())
+		s.pvCommand(), s.auditCommand(), s.tokenCommand(), s.hostCommand(), s.bundleCommand(), s.reportCommand(), s.verifyCommand(),
+		s.logsCommand(), s.versionCommand())
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl sirrat"}
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetIn(w.In)

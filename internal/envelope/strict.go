@@ -16,12 +16,20 @@ const maxDepth = 32
 
 // DecodeStrict decodes exactly one JSON value: unknown members, duplicate members (RFC 8259 §4 leaves their meaning open,
 // which two readers can use against each other), deep nesting and trailing data are errors.
-func DecodeStrict(data []byte, into any) error {
+func DecodeStrict(data []byte, into any) error { return decode(data, into, true) }
+
+// DecodeOpen is DecodeStrict for formats whose readers must leave out the members that they do not know, as those of in-toto
+// v1 must. Everything else that DecodeStrict refuses is an error all the same.
+func DecodeOpen(data []byte, into any) error { return decode(data, into, false) }
+
+func decode(data []byte, into any, known bool) error {
 	if err := checkDuplicates(json.NewDecoder(bytes.NewReader(data))); err != nil {
 		return err
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
+	if known {
+		dec.DisallowUnknownFields()
+	}
 	if err := dec.Decode(into); err != nil {
 		return err
 	}

@@ -49,3 +49,25 @@ func FuzzDecodeStrict(f *testing.F) {
 		_ = DecodeStrict([]byte(text), &d) // must not panic
 	})
 }
+
+// DecodeOpen differs in what it does not know, and in nothing else.
+func TestDecodeOpen(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want string // part of the error; "" for none
+	}{
+		{`{"a":"x","z":{"y":[1]}}`, ""},
+		{`{"a":"x","z":1,"Z":2}`, "duplicate"},
+		{`{"a":"x","z":1} {}`, "after"},
+		{strings.Repeat(`{"z":`, 1000), "nested"},
+	} {
+		var d doc
+		err := DecodeOpen([]byte(c.text), &d)
+		switch {
+		case c.want == "" && (err != nil || d.A != "x"):
+			t.Errorf("%s: %v, %+v", c.text, err, d)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: error %v, want %q", c.text, err, c.want)
+		}
+	}
+}

@@ -84,7 +84,7 @@ func Known(id ID) bool {
 }
 
 // catalogue is every text, by what it is for.
-var catalogue = []map[ID]text{texts, failures, help, judgement, audit, operate, fleet, bundles, reporting}
+var catalogue = []map[ID]text{texts, failures, help, judgement, audit, operate, fleet, bundles, reporting, attested}
 
 func find(id ID) (text, bool) {
 	for _, part := range catalogue {

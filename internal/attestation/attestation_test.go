@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attestation
+
+import (
+	"context"
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/envelope"
+	"gitlab.com/dynors/sirrat/internal/pv"
+)
+
+const repository = "registry.example/shop/backend"
+
+var (
+	digest = "sha256:" + strings.Repeat("a", 64)
+	other  = "sha256:" + strings.Repeat("b", 64)
+	opened = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+)
+
+// pair is a key of the tests.
+type pair struct {
+	signer crypto.Signer
+	public envelope.PublicKey
+}
+
+func newPair(t *testing.T) pair {
+	t.Helper()
+	key, _, text, err := envelope.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := envelope.ParsePublicKey(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair{key, public}
+}
+
+func images(digests ...string) []v1alpha1.FrozenImage {
+	var out []v1alpha1.FrozenImage
+	for _, d := range digests {
+		out = append(out, v1alpha1.FrozenImage{Name: "backend", Repository: repository, Digest: d})
+	}
+	return out
+}
+
+func verdict(gate string, number int32, edits ...func(*Verdict)) Verdict {
+	v := Verdict{
+		Verifier: Verifier{ID: VerifierID("sha256:k")}, TimeVerified: opened.Add(time.Duration(number) * time.Hour),
+		Policy: Descriptor{Name: gate, URI: uriBase + "gate/u/" + gate, Digest: digestSet("sha256:00")},
+		Gate: Gate{Project: "shop", ProjectUID: "u", Release: "a1b2c3d", ReleaseUID: "r", Commit: "a1b2c3d", Name: gate, Number: number,
+			Environment: "env-" + gate, BundleHash: "sha256:01", Approvals: []Approval{{User: "qa@dynors.com", Time: opened}}},
+	}
+	for _, edit := range edits {
+		edit(&v)
+	}
+	return v
+}
+
+func statementOf(t *testing.T, v Verdict, digests ...string) string {
+	t.Helper()
+	text, err := VerdictStatement(images(digests...), v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// attach makes the artifact of a statement as the controllers do.
+func attach(t *testing.T, statement string, by pair) Artifact {
+	t.Helper()
+	text, err := Sign(t.Context(), statement, by.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Artifact{Digest: envelope.Hash([]byte(text)), Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, []byte(text)}}}
+}
+
+// certificate is a PV on images that the client signed, and its artifact.
+func certificate(t *testing.T, installation, client pair, about string, edits ...func(*Decision)) (PVReference, Artifact) {
+	t.Helper()
+	document, hash, err := pv.Document{Release: "a1b2c3d", Images: []string{"backend: " + repository + "@" + about}}.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &v1alpha1.PV{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a1b2c3d", UID: "pv-uid"}, Spec: v1alpha1.PVSpec{Document: document, DocumentHash: hash}}
+	signature, err := pv.Sign(t.Context(), pv.NewDecision(p, v1alpha1.PVAccepted, "Camille Client", opened), client.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := Decision{
+		PVReference: PVReference{Name: p.Name, UID: string(p.UID), DocumentHash: hash, SignatureHash: envelope.Hash([]byte(signature))},
+		Project:     "shop", Release: "a1b2c3d", Decision: string(v1alpha1.PVAccepted), Method: v1alpha1.MethodKey, SignedBy: "Camille Client", SignedAt: opened,
+	}
+	for _, edit := range edits {
+		edit(&d)
+	}
+	text, err := DecisionStatement(images(digest), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := attach(t, text, installation)
+	a.Type, a.Layers[0].MediaType = DecisionArtifact, DecisionLayer
+	a.Layers = append(a.Layers, Layer{DocumentLayer, []byte(document)}, Layer{SignatureLayer, []byte(signature)})
+	return d.PVReference, a
+}
+
+// altered is an artifact whose signed statement says something else than was signed.
+func altered(t *testing.T, a Artifact, from, to string) Artifact {
+	t.Helper()
+	var env map[string]any
+	if err := json.Unmarshal(a.Layers[0].Data, &env); err != nil {
+		t.Fatal(err)
+	}
+	payload, err := base64.StdEncoding.DecodeString(env["payload"].(string))
+	if err != nil || !strings.Contains(string(payload), from) {
+		t.Fatal(err, string(payload))
+	}
+	env["payload"] = base64.StdEncoding.EncodeToString([]byte(strings.Replace(string(payload), from, to, 1)))
+	text, err := json.Marshal(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Layers = append([]Layer{{a.Layers[0].MediaType, text}}, a.Layers[1:]...)
+	return a
+}
+
+func TestExamine(t *testing.T) {
+	installation, stranger, client := newPair(t), newPair(t), newPair(t)
+	trust := Trust{Keys: []envelope.PublicKey{installation.public}}
+	withClient := Trust{Keys: trust.Keys, Client: []envelope.PublicKey{client.public}}
+	qa := attach(t, statementOf(t, verdict("qa", 1), digest), installation)
+	ref, signed := certificate(t, installation, client, digest)
+	relies := func(v *Verdict) { v.Gate.PV = &ref }
+	production := attach(t, statementOf(t, verdict("production", 2, relies), other, digest), installation)
+	_, otherPV := certificate(t, installation, client, other)
+	_, byStranger := certificate(t, installation, stranger, digest)
+	_, onPage := certificate(t, installation, client, digest, func(d *Decision) { d.Method = v1alpha1.MethodPage })
+	wrongDocument := signed
+	wrongDocument.Layers = append([]Layer{signed.Layers[0], {DocumentLayer, []byte(`{}`)}}, signed.Layers[2])
+	glass := attach(t, statementOf(t, verdict("qa", 1, func(v *Verdict) {
+		v.Gate.BrokenGlass = &Approval{User: "cto@dynors.com", Time: opened, Reason: "the shop is down"}
+	}), digest), installation)
+	foreign := qa
+	foreign.Type = "application/vnd.dev.cosign.artifact.sig.v1+json"
+	long := qa
+	long.Layers = []Layer{{VerdictLayer, []byte(strings.Repeat(" ", envelope.MaxSize+1))}}
+
+	for _, c := range []struct {
+		name     string
+		attached []Artifact
+		demanded []string
+		trust    Trust
+		ok       bool
+		gates    int
+		want     error // of the first problem, or of what is missing
+	}{
+		{"a valid chain", []Artifact{production, signed, qa}, []string{"qa", "production"}, withClient, true, 2, nil},
+		{"a valid chain, nothing demanded", []Artifact{production, signed, qa}, nil, withClient, true, 2, nil},
+		{"without the client's key the installation is believed", []Artifact{production, signed, qa}, nil, trust, true, 2, nil},
+		{"nothing is attached", nil, nil, trust, false, 0, ErrNothing},
+		{"only a PV is attached", []Artifact{signed}, nil, trust, false, 0, ErrNothing},
+		{"something else is attached too", []Artifact{foreign, qa}, nil, trust, true, 1, nil},
+		{"a gate is missing", []Artifact{qa}, []string{"qa", "production"}, trust, false, 1, ErrGate},
+		{"an altered statement", []Artifact{altered(t, qa, "env-qa", "env-xx")}, nil, trust, false, 0, ErrAltered},
+		{"an altered statement beside good ones", []Artifact{qa, altered(t, production, "env-p", "env-x")}, nil, trust, false, 1, ErrAltered},
+		{"an altered statement, and what is demanded is proven", []Artifact{qa, altered(t, production, "env-p", "env-x")}, []string{"qa"}, trust, true, 1, ErrAltered},
+		{"signed by another key", []Artifact{attach(t, statementOf(t, verdict("qa", 1), digest), stranger)}, nil, trust, false, 0, ErrUnknownKey},
+		{"signed by a revoked key", []Artifact{qa}, nil, Trust{Keys: []envelope.PublicKey{stranger.public}, Revoked: trust.Keys}, false, 0, ErrRevokedKey},
+		{"no key is trusted", []Artifact{qa}, nil, Trust{}, false, 0, ErrUnknownKey},
+		{"about another image", []Artifact{attach(t, statementOf(t, verdict("qa", 1), other), installation)}, nil, trust, false, 0, ErrSubject},
+		{"a PV of another image", []Artifact{qa, otherPV}, nil, trust, false, 1, ErrPVOther},
+		{"a PV with another document", []Artifact{qa, wrongDocument}, nil, trust, false, 1, ErrPVAltered},
+		{"a PV signed by another than the client", []Artifact{qa, byStranger}, nil, withClient, false, 1, ErrPVUnsigned},
+		{"a PV that the client did not sign itself", []Artifact{production, onPage}, []string{"production"}, withClient, false, 1, ErrPVUnsigned},
+		{"the PV is missing", []Artifact{production}, []string{"production"}, withClient, false, 1, ErrPVMissing},
+		{"a gate opened in an emergency", []Artifact{glass}, []string{"qa"}, trust, false, 1, ErrGlass},
+		{"a gate opened in an emergency and passed later", []Artifact{glass, qa}, []string{"qa"}, trust, true, 2, nil},
+		{"a verdict without its layer", []Artifact{{Type: VerdictArtifact}}, nil, trust, false, 0, ErrMalformed},
+		{"a verdict with two of them", []Artifact{{Type: VerdictArtifact, Layers: append(qa.Layers, qa.Layers...)}}, nil, trust, false, 0, ErrMalformed},
+		{"larger than may be", []Artifact{long}, nil, trust, false, 0, ErrMalformed},
+		{"members twice", []Artifact{attach(t, strings.Replace(statementOf(t, verdict("qa", 1), digest), `"_type"`, `"predicatetype":"x","_type"`, 1), installation)}, nil, trust, false, 0, ErrMalformed},
+		{"of another predicate", []Artifact{attach(t, strings.Replace(statementOf(t, verdict("qa", 1), digest), VerdictType, "https://slsa.dev/provenance/v1", 1), installation)}, nil, trust, false, 0, ErrMalformed},
+		{"a member that is not known", []Artifact{attach(t, strings.Replace(statementOf(t, verdict("qa", 1), digest), `"resourceUri"`, `"https://x.example/y":1,"resourceUri"`, 1), installation)}, nil, trust, true, 1, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := Examine(t.Context(), digest, c.attached, c.demanded, c.trust)
+			if r.OK(c.demanded) != c.ok || len(r.Gates) != c.gates {
+				t.Errorf("ok %t with %d gates; problems %v, missing %v", r.OK(c.demanded), len(r.Gates), r.Problems, r.Missing)
+			}
+			found := append(append([]Problem{}, r.Problems...), r.Missing...)
+			if c.want == nil && len(found) > 0 || c.want != nil && (len(found) == 0 || !errors.Is(found[0].Err, c.want)) {
+				t.Errorf("found %v, want %v", found, c.want)
+			}
+		})
+	}
+}
+
+// What the client signed decides, not what the installation says that it signed.
+func TestClientKeyDecides(t *testing.T) {
+	installation, client := newPair(t), newPair(t)
+	_, a := certificate(t, installation, client, digest, func(d *Decision) { d.SignedBy = "Somebody Else" })
+	trust := Trust{Keys: []envelope.PublicKey{installation.public}, Client: []envelope.PublicKey{client.public}}
+	if r := Examine(t.Context(), digest, []Artifact{a}, nil, trust); len(r.PVs) > 0 || len(r.Problems) != 1 || !errors.Is(r.Problems[0].Err, ErrPVAltered) {
+		t.Errorf("%+v", r)
+	}
+	_, good := certificate(t, installation, client, digest)
+	if r := Examine(t.Context(), digest, []Artifact{good}, nil, trust); len(r.PVs) != 1 || r.PVs[0].ClientKey != client.public.ID {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The same verdict has the same bytes, and is what the SLSA Verification Summary v1 asks for.
+func TestStatement(t *testing.T) {
+	text := statementOf(t, verdict("pre-production", 3), digest)
+	if again := statementOf(t, verdict("pre-production", 3, func(v *Verdict) { v.TimeVerified = v.TimeVerified.In(time.FixedZone("x", 3600)) }), digest); again != text {
+		t.Errorf("the same verdict differs:\n%s\n%s", text, again)
+	}
+	var st struct {
+		Type          string `json:"_type"`
+		PredicateType string `json:"predicateType"`
+		Subject       []struct{ Digest map[string]string }
+		Predicate     struct {
+			Verifier           struct{ ID string }
+			TimeVerified       string
+			ResourceURI        string `json:"resourceUri"`
+			Policy             struct{ URI string }
+			VerificationResult string
+			VerifiedLevels     []string
+			SLSAVersion        string `json:"slsaVersion"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &st); err != nil {
+		t.Fatal(err)
+	}
+	p := st.Predicate
+	for name, ok := range map[string]bool{
+		"_type":              st.Type == "https://in-toto.io/Statement/v1",
+		"predicateType":      st.PredicateType == "https://slsa.dev/verification_summary/v1",
+		"subject":            len(st.Subject) == 1 && st.Subject[0].Digest["sha256"] == strings.Repeat("a", 64),
+		"verifier":           strings.HasPrefix(p.Verifier.ID, "https://"),
+		"timeVerified":       p.TimeVerified == "2026-11-22T13:00:00Z",
+		"resourceUri":        strings.HasPrefix(p.ResourceURI, "https://"),
+		"policy":             p.Policy.URI != "",
+		"verificationResult": p.VerificationResult == "PASSED",
+		"verifiedLevels":     len(p.VerifiedLevels) == 1 && p.VerifiedLevels[0] == "SIRRAT_GATE_PRE_PRODUCTION",
+		"slsaVersion":        p.SLSAVersion == "1.0",
+	} {
+		if !ok {
+			t.Errorf("%s is wrong: %s", name, text)
+		}
+	}
+	if _, err := VerdictStatement(nil, verdict("qa", 1)); err == nil {
+		t.Error("a statement about nothing")
+	}
+	huge := verdict("qa", 1, func(v *Verdict) { v.Gate.Version = strings.Repeat("x", MaxStatement) })
+	if _, err := VerdictStatement(images(digest), huge); err == nil {
+		t.Error("a statement larger than may be")
+	}
+}
+
+// The hash of a gate is that of its spec, whatever else its object holds; that of a result leaves the report to its own hash.
+func TestDescriptors(t *testing.T) {
+	gate := v1alpha1.QualityGate{ObjectMeta: metav1.ObjectMeta{Name: "qa"}, Spec: v1alpha1.QualityGateSpec{Number: 1, Environment: "recette"}}
+	one, err := Policy("u", gate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate.Status.Release = "a1b2c3d"
+	same, err := Policy("u", gate)
+	if err != nil || same.Digest["sha256"] != one.Digest["sha256"] {
+		t.Errorf("%v: %v", same, err)
+	}
+	gate.Spec.Number = 2
+	if changed, err := Policy("u", gate); err != nil || changed.Digest["sha256"] == one.Digest["sha256"] {
+		t.Errorf("%v: %v", changed, err)
+	}
+	result := v1alpha1.CIResult{Spec: v1alpha1.CIResultSpec{Type: "tests", ReportHash: "sha256:1"}}
+	bare, err := Result(result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result.Spec.Report = []byte("x")
+	if whole, err := Result(result); err != nil || whole.Digest["sha256"] != bare.Digest["sha256"] {
+		t.Errorf("%v: %v", whole, err)
+	}
+}
+
+// FuzzExamine: whatever is attached, nothing but the installation's own signature proves anything.
+func FuzzExamine(f *testing.F) {
+	key, _, _, err := envelope.GenerateKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	text, err := VerdictStatement(images(digest), verdict("qa", 1))
+	if err != nil {
+		f.Fatal(err)
+	}
+	signed, err := Sign(context.Background(), text, key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(signed), []byte(`{}`))
+	f.Add([]byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"keyid":"x","sig":"e30="}]}`), []byte(`[`))
+	other, _, public, err := envelope.GenerateKey()
+	if err != nil || other == nil {
+		f.Fatal(err)
+	}
+	trusted, err := envelope.ParsePublicKey(string(public))
+	if err != nil {
+		f.Fatal(err)
+	}
+	trust := Trust{Keys: []envelope.PublicKey{trusted}, Client: []envelope.PublicKey{trusted}}
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		attached := []Artifact{
+			{Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, one}}},
+			{Type: DecisionArtifact, Layers: []Layer{{DecisionLayer, one}, {DocumentLayer, two}, {SignatureLayer, two}}},
+		}
+		if r := Examine(t.Context(), digest, attached, nil, trust); r.OK(nil) || len(r.Gates)+len(r.PVs) > 0 {
+			t.Errorf("proven by %q: %+v", one, r)
+		}
+	})
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lang
+
+// attested are the texts of what is attached to images.
+var attested = map[ID]text{
+	"verify.short": {"Prove through which gates an image went, with public keys alone", "Prouver par quels quality gates une image est passée, avec des clés publiques seules"},
+	"verify.long": {
+		"Read what SIRRAT attached to IMAGE in its registry (OCI referrers, or the tag sha256-… where the registry lists none) and check every signature on this machine: no cluster is asked. A tag is resolved first; what is proven is proven of the digest that is printed. Each demanded gate must have let the image pass; without --gate, at least one did and nothing that is attached is wrong. With --client-key, a gate that relied on a PV counts only if the client itself signed it with such a key. Registry credentials are those of `docker login`. Exit code 3, with every finding named, when it is not proven.",
+		"Lire ce que SIRRAT a attaché à IMAGE dans son registre (referrers OCI, ou le tag sha256-… si le registre n’en liste pas) et vérifier chaque signature sur cette machine : aucun cluster n’est interrogé. Un tag est d’abord résolu ; ce qui est prouvé l’est de l’empreinte affichée. Chaque gate exigé doit avoir laissé passer l’image ; sans --gate, il en faut un au moins et rien de faux parmi ce qui est attaché. Avec --client-key, un gate fondé sur un PV ne compte que si le client l’a signé lui-même d’une telle clé. Les accès au registre sont ceux de `docker login`. Code 3, chaque constat nommé, si la preuve manque.",
+	},
+	"verify.example": {
+		"  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --key sirrat.pem\n  kubectl sirrat verify registry.example/shop/backend@sha256:… --key sirrat.pem \\\n    --gate client --gate production --client-key client.pub\n\n  # With revocations: what `sirrat keys list -o json` wrote\n  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --keys keys.json",
+		"  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --key sirrat.pem\n  kubectl sirrat verify registry.example/shop/backend@sha256:… --key sirrat.pem \\\n    --gate client --gate production --client-key client.pub\n\n  # Avec les révocations : ce que `sirrat keys list -o json` a écrit\n  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --keys cles.json",
+	},
+	"flag.verify-key":        {"trust the installation's public key in `FILE`; may be repeated", "se fier à la clé publique de l’installation de `FICHIER` ; répétable"},
+	"flag.verify-keys":       {"trust the installation's keys in `FILE|URL`, as sirrat keys list -o json writes them; what a revoked one signed is refused", "se fier aux clés de l’installation de `FICHIER|URL`, telles que sirrat keys list -o json les écrit ; ce qu’une clé révoquée a signé est refusé"},
+	"flag.verify-client-key": {"demand that PVs are signed with the client's public key in `FILE`; may be repeated", "exiger que les PV soient signés de la clé publique du client de `FICHIER` ; répétable"},
+	"flag.verify-gate":       {"demand that the image passed the gate `NAME`; may be repeated", "exiger que l’image ait passé le gate `NOM` ; répétable"},
+
+	"table.gate":        {"gate", "gate"},
+	"table.environment": {"environment", "environnement"},
+	"table.approvals":   {"approvals", "approbations"},
+	"table.pv":          {"PV", "PV"},
+
+	"verify.proven":         {"Proven.", "Prouvé."},
+	"verify.not-proven":     {"Not proven.", "Non prouvé."},
+	"verify.missing":        {"Missing", "Manque"},
+	"verify.problems":       {"Findings", "Constats"},
+	"verify.gate":           {"gate %s:", "gate %s :"},
+	"verify.client-key":     {"the client's key verified", "clé du client vérifiée"},
+	"verify.nothing":        {"no gate's verdict that holds is attached", "aucun verdict valable d’un gate n’est attaché"},
+	"verify.no-verdict":     {"no verdict of it that holds is attached", "aucun verdict valable de lui n’est attaché"},
+	"verify.emergency":      {"opened in an emergency, not passed", "ouvert en urgence, non passé"},
+	"verify.altered":        {"a statement was altered after it was signed", "une déclaration a été altérée après sa signature"},
+	"verify.unknown-key":    {"a statement is signed by another key than those given", "une déclaration est signée d’une autre clé que celles données"},
+	"verify.revoked-key":    {"a statement is signed by a key that was revoked", "une déclaration est signée d’une clé révoquée"},
+	"verify.other-image":    {"a statement is about other images", "une déclaration porte sur d’autres images"},
+	"verify.malformed":      {"something attached cannot be read as a statement", "quelque chose d’attaché ne se lit pas comme une déclaration"},
+	"verify.incomplete":     {"not all that is attached could be read", "tout ce qui est attaché n’a pas pu être lu"},
+	"verify.pv-altered":     {"a PV is not the one that was attested", "un PV n’est pas celui qui fut attesté"},
+	"verify.pv-other-image": {"a PV is about other images", "un PV porte sur d’autres images"},
+	"verify.pv-unsigned":    {"a PV is not signed by the client's key that was given", "un PV n’est pas signé de la clé du client donnée"},
+	"verify.pv-missing":     {"the PV on which it relied is not attached", "le PV sur lequel il se fondait n’est pas attaché"},
+
+	"error.not-proven":      {"%s is not proven", "%s n’est pas prouvé"},
+	"hint.nothing-attached": {"It went through no gate, or its project attaches nothing (Project.spec.attestations), or the registry's clean-up removed it.", "Elle n’est passée par aucun gate, ou son projet n’attache rien (Project.spec.attestations), ou le nettoyage du registre l’a retiré."},
+	"error.verify-registry": {"%s", "%s"},
+	"hint.verify-registry":  {"Check the image's name, and `docker login` for its registry.", "Vérifiez le nom de l’image, et `docker login` pour son registre."},
+	"error.key-list":        {"The keys in %s cannot be used: %v", "Les clés de %s sont inutilisables : %v"},
+	"hint.key-list":         {"sirrat keys list -o json writes such a list.", "sirrat keys list -o json écrit une telle liste."},
+	"error.key-list-http":   {"Keys are not fetched over plain HTTP (%s): whoever is on the way could put their own in. Use https.", "Les clés ne sont pas prises en HTTP simple (%s) : qui est en chemin pourrait y mettre la sienne. Prenez https."},
+}
