@@ -35,7 +35,12 @@ func Resolver(t testing.TB, addresses ...string) *net.Resolver {
 			}
 		}
 	}()
-	t.Cleanup(func() { server.Close(); <-done })
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		<-done
+	})
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
 	}}
