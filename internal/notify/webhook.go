@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -36,9 +37,9 @@ type Webhooks struct {
 
 // NewWebhooks returns a client that follows no redirect, knows no proxy, and connects to public addresses only, by https.
 // allowPrivate also lets it use http, and connect to loopback and private addresses, for a chat on premises: members of
-// every project can then have the server post into its own network.
-func NewWebhooks(allowPrivate bool) *Webhooks {
-	w := &Webhooks{allowPrivate: allowPrivate, dialer: egress.Guard{Private: allowPrivate}.Dialer()}
+// every project can then have the server post into its own network. networks it may connect to in any case.
+func NewWebhooks(allowPrivate bool, networks ...netip.Prefix) *Webhooks {
+	w := &Webhooks{allowPrivate: allowPrivate, dialer: egress.Guard{Private: allowPrivate, Networks: networks}.Dialer()}
 	w.client = &http.Client{
 		Timeout:       webhookTimeout,
 		Transport:     egress.Transport(&w.dialer),
