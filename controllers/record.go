@@ -129,7 +129,11 @@ func resultFact(p *v1alpha1.Project, r *v1alpha1.CIResult) journal.Fact {
 	case len(report) > 0:
 		blobs = append(blobs, journal.Blob{Name: "report", MediaType: "application/json", Data: report})
 	}
-	return factOf(p, journal.KindResult, "result/"+string(r.UID), "token:"+spec.Source, map[string]any{"result": r.Name, "spec": spec}, blobs...)
+	actor := "token:" + spec.Source
+	if job := spec.Identity; job != nil {
+		actor = "job:" + job.ProjectPath + "#" + job.Job
+	}
+	return factOf(p, journal.KindResult, "result/"+string(r.UID), actor, map[string]any{"result": r.Name, "spec": spec}, blobs...)
 }
 
 func gateFact(p *v1alpha1.Project, g *v1alpha1.QualityGate) journal.Fact {

@@ -125,6 +125,9 @@ type CIResultSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	Producer string `json:"producer,omitempty"`
+	// Job that sent it, as GitLab's signature says. Absent for what was sent with an API token.
+	// +optional
+	Identity *JobIdentity `json:"identity,omitempty"`
 	// sha256 of the request's body as received; with a format, of the file as received, under which the archive has it.
 	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
 	ReportHash string `json:"reportHash"`
@@ -132,6 +135,38 @@ type CIResultSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=87384
 	Report []byte `json:"report,omitempty"`
+}
+
+// JobIdentity is a job of a CI server, from the id_token with which it sent a report.
+type JobIdentity struct {
+	// Issuer of the token: the address of the CI server.
+	// +kubebuilder:validation:MaxLength=255
+	Issuer string `json:"issuer"`
+	// Path of the project in the CI server.
+	// +kubebuilder:validation:MaxLength=255
+	ProjectPath string `json:"projectPath"`
+	// Id of the project in the CI server.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	ProjectID string `json:"projectID,omitempty"`
+	// Id of the pipeline.
+	// +kubebuilder:validation:MaxLength=20
+	Pipeline string `json:"pipeline"`
+	// Id of the run of the job.
+	// +kubebuilder:validation:MaxLength=20
+	Job string `json:"job"`
+	// Branch or tag that the pipeline runs for.
+	// +kubebuilder:validation:MaxLength=255
+	Ref string `json:"ref"`
+	// branch or tag.
+	// +kubebuilder:validation:Enum=branch;tag
+	RefType string `json:"refType"`
+	// Whether the branch or tag is protected.
+	RefProtected bool `json:"refProtected"`
+	// Login of who started the job.
+	// +optional
+	// +kubebuilder:validation:MaxLength=255
+	User string `json:"user,omitempty"`
 }
 
 // TestCounts counts tests.

@@ -103,6 +103,9 @@ type ProjectSpec struct {
 	// `kubectl sirrat verify`. Default: they are not.
 	// +optional
 	Attestations *Attestations `json:"attestations,omitempty"`
+	// How the project's pipelines show who they are. Default: with API tokens only.
+	// +optional
+	CI CI `json:"ci,omitzero"`
 }
 
 // Attestations are signed statements that SIRRAT attaches to the project's images as OCI referrers.
@@ -113,6 +116,52 @@ type Attestations struct {
 	// sha256-<digest>. Default false.
 	// +optional
 	Enabled bool `json:"enabled,omitempty"`
+}
+
+// CI says what pipelines authenticate with at the HTTP API.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.requireOIDC) || !self.requireOIDC || has(self.oidc)",message="requireOIDC needs oidc: nobody could report anything"
+type CI struct {
+	// id_tokens of GitLab's jobs as credentials: signed by GitLab for one job, they last as long as the job and name its
+	// project, commit and ref. Default: not accepted.
+	// +optional
+	OIDC *OIDC `json:"oidc,omitempty"`
+	// Refuse results and deployments that are sent with an API token: only a job of the project can report then. Reading
+	// verdicts stays possible with both. Default false.
+	// +optional
+	RequireOIDC bool `json:"requireOIDC,omitempty"`
+}
+
+// OIDC says which id_tokens a project trusts.
+type OIDC struct {
+	// Address of the GitLab that signs the tokens, exactly as in their claim iss; its keys are found by OpenID Connect
+	// Discovery below it. It must be on the public internet, unless the server runs with --allow-private-addresses.
+	// Default https://gitlab.com. Example: https://gitlab.dynors.com.
+	// +optional
+	// +kubebuilder:default="https://gitlab.com"
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:Pattern=`^https://[A-Za-z0-9.\-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/\-]*)?$`
+	Issuer string `json:"issuer,omitempty"`
+	// What the tokens must be for: aud below id_tokens in .gitlab-ci.yml. Default: the address of this installation (the
+	// server's --public-url). Example: https://sirrat.dynors.com.
+	// +optional
+	// +kubebuilder:validation:MaxLength=255
+	Audience string `json:"audience,omitempty"`
+	// Full path of the GitLab project, exactly as in the claim project_path. The path of a fork is another one. Example:
+	// dynors/clients/supergest.
+	// +kubebuilder:validation:MinLength=3
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)+$`
+	ProjectPath string `json:"projectPath"`
+	// Id of the GitLab project, as in the claim project_id. Worth giving: a path that was given up can become somebody
+	// else's, an id cannot. Default: any.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	ProjectID int64 `json:"projectID,omitempty"`
+	// Accept only jobs of branches and tags that are protected in GitLab (claim ref_protected). Default true.
+	// +optional
+	// +kubebuilder:default=true
+	ProtectedRefsOnly *bool `json:"protectedRefsOnly,omitempty"`
 }
 
 // ProjectImage maps a short name to a repository.

@@ -23,6 +23,7 @@ type controllerFlags struct {
 	archive, publicURL   string
 	agents               string
 	mail                 mailFlags
+	egress               egressFlags
 	leaderElect          bool
 	logLevel             int
 }
@@ -48,6 +49,7 @@ cluster (1.30 or newer). CRDs, roles and admission policies must be installed: c
 	fl.StringVar(&f.archive, "archive", "./sirrat-archive", archiveUsage+"; several replicas need a bucket")
 	fl.StringVar(&f.agents, "agents", "./sirrat-agents", "folder of the agents' programs, as sirrat agent publish --to fills it")
 	f.mail.add(cmd)
+	f.egress.add(cmd)
 	fl.StringVar(&f.publicURL, "public-url", "", publicURLUsage)
 	fl.BoolVar(&f.leaderElect, "leader-elect", true, "let one of several replicas act; all of them serve the HTTP API")
 	fl.IntVar(&f.logLevel, "log-level", 0, "0: what an operator needs; 1 and more: details")
@@ -67,7 +69,7 @@ func runController(ctx context.Context, f controllerFlags) error {
 		return fmt.Errorf("--http-bind: %w", err)
 	}
 	log := newLogger(f.logLevel)
-	return runBridge(ctx, bridgeOptions{config: cfg, listener: listener, leaderElection: f.leaderElect, archive: f.archive, agents: f.agents, publicURL: f.publicURL, mail: f.mail, log: log}, func() {
+	return runBridge(ctx, bridgeOptions{config: cfg, listener: listener, leaderElection: f.leaderElect, archive: f.archive, agents: f.agents, publicURL: f.publicURL, mail: f.mail, egress: f.egress, log: log}, func() {
 		log.Info("ready", "http", "http://"+listener.Addr().String()+"/api", "kubernetes", cfg.Host)
 	})
 }

@@ -41,11 +41,16 @@ type bridgeOptions struct {
 	archive        string // folder, or s3+https://host/bucket/prefix
 	publicURL      string // of the HTTP API, as people reach it; empty: the listener's
 	mail           mailFlags
+	egress         egressFlags
 	log            logr.Logger
 }
 
 // runBridge runs the controllers and the HTTP API until ctx ends. ready is called once both are up.
 func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
+	guard, err := o.egress.guard()
+	if err != nil {
+		return err
+	}
 	mgr, err := newManager(o)
 	if err != nil {
 		return err
@@ -56,7 +61,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	}
 	defer proof.close()
 	o.publicURL = cmp.Or(o.publicURL, "http://"+o.listener.Addr().String())
-	page, err := o.mail.tell(mgr, proof, o)
+	page, err := o.mail.tell(mgr, proof, guard, o)
 	if err != nil {
 		return err
 	}
@@ -79,7 +84,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Log: o.log.WithName("http"),
 		Stopping: ctx.Done(), CreatedBy: user,
 		Journal: proof.journal, Archive: proof.store, Keys: proof.keys.Public, ExportDir: proof.temp,
-		Reenrol: reenrolments(proof.direct),
+		Reenrol: reenrolments(proof.direct), IDTokens: idTokens(guard), PublicURL: o.publicURL,
 	})
 	if err != nil {
 		return err

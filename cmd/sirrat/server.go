@@ -37,6 +37,7 @@ type serverFlags struct {
 	dataDir, kubeBind, httpBind string
 	archive, publicURL          string
 	mail                        mailFlags
+	egress                      egressFlags
 	advertise                   []string
 	logLevel                    int
 }
@@ -64,6 +65,7 @@ It writes <data-dir>/admin.kubeconfig and, once ready, <data-dir>/server.json wi
 	fl.StringVar(&f.httpBind, "http-bind", "127.0.0.1:8080", "address of the HTTP API (plain HTTP, for a reverse proxy); port 0 picks a free one")
 	fl.StringVar(&f.archive, "archive", "", archiveUsage+"; default <data-dir>/archive")
 	f.mail.add(cmd)
+	f.egress.add(cmd)
 	fl.StringVar(&f.publicURL, "public-url", "", publicURLUsage)
 	fl.StringSliceVar(&f.advertise, "advertise", nil, "names or addresses under which agents reach this server, added to its certificate; the first is the one that is shown")
 	fl.IntVar(&f.logLevel, "log-level", 0, "0: what an operator needs; 1 and more: details")
@@ -108,7 +110,7 @@ func runServer(ctx context.Context, f serverFlags) (err error) {
 	}
 	log.V(1).Info("definitions are served", "after", time.Since(begun).String())
 	err = runBridge(ctx, bridgeOptions{
-		config: cp.RESTConfig(), listener: listener, archive: cmp.Or(f.archive, filepath.Join(f.dataDir, "archive")), agents: agentsFolder(f.dataDir), publicURL: f.publicURL, mail: f.mail, log: log,
+		config: cp.RESTConfig(), listener: listener, archive: cmp.Or(f.archive, filepath.Join(f.dataDir, "archive")), agents: agentsFolder(f.dataDir), publicURL: f.publicURL, mail: f.mail, egress: f.egress, log: log,
 	}, func() {
 		if err := install.WaitEnforced(ctx, cp.RESTConfig()); err != nil {
 			log.Error(err, "not ready")

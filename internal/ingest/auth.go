@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/internal/apitoken"
+	"gitlab.com/dynors/sirrat/internal/idtoken"
 )
 
 // projectPattern is what a Project's schema allows: nothing else reaches a path of the API server.
@@ -27,19 +28,34 @@ func unauthorized(kind, detail string) *Problem {
 	return p
 }
 
-// authenticate returns the id of the token with which the request opens the project in this scope.
+// authenticate returns who sent the request, if they may open the project in this scope: a holder of one of its API tokens,
+// or a job of its GitLab project.
+func (a *api) authenticate(ctx context.Context, header http.Header, project string, scope apitoken.Scope) (caller, error) {
+	token, err := bearer(header)
+	if err != nil {
+		return caller{}, err
+	}
+	c := caller{project: project}
+	if idtoken.Looks(token) {
+		c.job, err = a.authenticateJob(ctx, token, project, scope)
+		return c, err
+	}
+	err = a.withStore(ctx, func(ctx context.Context) (err error) {
+		c.tokenID, err = a.authenticateToken(ctx, token, project, scope)
+		return err
+	})
+	return c, err
+}
+
+// authenticateToken returns the id of the API token that opens the project in this scope.
 //
 // A well-formed token that does not open it gets one and the same answer, whether the project is unknown, the token is, its
 // secret is wrong, it is of another scope, or it belongs to another project; and the same work is done: the cache is asked, then the API server, and
 // the hash is compared after each.
-func (a *api) authenticate(ctx context.Context, header http.Header, project string, scope apitoken.Scope) (tokenID string, err error) {
-	token, err := bearer(header)
-	if err != nil {
-		return "", err
-	}
+func (a *api) authenticateToken(ctx context.Context, token, project string, scope apitoken.Scope) (tokenID string, err error) {
 	id, err := apitoken.ID(token)
 	if err != nil {
-		return "", unauthorized("malformed-token", "the bearer token is not of the form sirrat_<id>_<secret>")
+		return "", unauthorized("malformed-token", "the bearer token is neither of the form sirrat_<id>_<secret> nor an id_token")
 	}
 	key := client.ObjectKey{Namespace: project, Name: apitoken.SecretName(id)}
 	var check error
@@ -67,15 +83,18 @@ func (a *api) authenticate(ctx context.Context, header http.Header, project stri
 		p.challenge = challenge + `, error="invalid_token", error_description="the token has expired"`
 		return "", p
 	}
-	return "", newProblem(http.StatusForbidden, "token-opens-nothing-here", "The token does not open this project",
-		"no such project, or the token is not one of its tokens for this: compare SIRRAT_PROJECT_ID and SIRRAT_API_TOKEN")
+	return "", opensNothing("no such project, or the token is not one of its tokens for this: compare SIRRAT_PROJECT_ID and SIRRAT_API_TOKEN")
+}
+
+func opensNothing(detail string) *Problem {
+	return newProblem(http.StatusForbidden, "token-opens-nothing-here", "The token does not open this project", detail)
 }
 
 func bearer(header http.Header) (string, error) {
 	values := header.Values("Authorization")
 	switch len(values) {
 	case 0:
-		return "", unauthorized("no-token", "send the header Authorization: Bearer sirrat_…")
+		return "", unauthorized("no-token", "send the header Authorization: Bearer and an API token (sirrat_…) or an id_token")
 	case 1:
 	default:
 		return "", unauthorized("malformed-token", "more than one Authorization header")

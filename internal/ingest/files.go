@@ -103,6 +103,9 @@ func (a *api) postReports(w http.ResponseWriter, r *http.Request, c caller) erro
 	if len(errs) > 0 {
 		return invalid(errs)
 	}
+	if err := c.vouch(&about, "commit"); err != nil {
+		return err
+	}
 	release, err := a.roomFor(r.Context(), r.ContentLength)
 	if err != nil {
 		return err

@@ -25,6 +25,9 @@ func (a *api) getGates(w http.ResponseWriter, r *http.Request, c caller) error {
 	if problem != "" {
 		return invalid([]FieldError{{"commit", problem}})
 	}
+	if commit, err = c.ownCommit("commit", commit); err != nil {
+		return err
+	}
 	gates, err := a.gatesAsked(r.Context(), c.project, r.URL.Query().Get("gate"))
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/internal/apitoken"
+	"gitlab.com/dynors/sirrat/internal/idtoken"
 )
 
 // Bounds, unless Options say otherwise.
@@ -61,6 +62,11 @@ type Options struct {
 	Archive Archive
 	// Keys returns all public keys by which this installation ever signed, for exports: id ("sha256:…") → PEM. Default: none.
 	Keys func() map[string]string
+	// IDTokens verifies the id_tokens of the projects' jobs. Nil: none is accepted.
+	IDTokens *idtoken.Verifier
+	// PublicURL is the address of this installation, which id_tokens must be for where a project names no audience. Default:
+	// each project must name one.
+	PublicURL string
 	// Reenrol judges agents whose certificate has expired. Nil: they are answered with 503.
 	Reenrol Reenrolments
 	// ExportDir is where an export is put together before it is sent, in a folder that is removed afterwards. Default: the
@@ -163,9 +169,9 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 
 func (a *api) table() []route {
 	return []route{
-		{"results", "/api/projects/{id}/quality-gates/results", map[string]handler{http.MethodPost: a.inProject(a.postResult)}},
-		{"deployments", "/api/projects/{id}/deployments", map[string]handler{http.MethodPost: a.inProject(a.postDeployment)}},
-		{"reports", "/api/projects/{id}/reports", map[string]handler{http.MethodPost: a.inProject(a.postReports)}},
+		{"results", "/api/projects/{id}/quality-gates/results", map[string]handler{http.MethodPost: a.fromPipeline(a.postResult)}},
+		{"deployments", "/api/projects/{id}/deployments", map[string]handler{http.MethodPost: a.fromPipeline(a.postDeployment)}},
+		{"reports", "/api/projects/{id}/reports", map[string]handler{http.MethodPost: a.fromPipeline(a.postReports)}},
 		{"gates", "/api/projects/{id}/quality-gates", map[string]handler{http.MethodGet: a.inProject(a.getGates)}},
 		{"audit-entries", "/api/projects/{id}/audit/entries", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getEntries)}},
 		{"audit-export", "/api/projects/{id}/audit/export", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getExport)}},
@@ -179,25 +185,34 @@ func (a *api) table() []route {
 	}
 }
 
-// caller is who sent a request, and about which project.
-type caller struct{ project, tokenID string }
+// caller is who sent a request, and about which project: the holder of an API token, or a job.
+type caller struct {
+	project, tokenID string
+	job              *idtoken.Claims // nil for an API token
+}
 
-// inProject lets a request through to h when it has a pipeline's token of the project in its path.
+// fromPipeline is inProject for what counts as evidence.
+func (a *api) fromPipeline(h func(w http.ResponseWriter, r *http.Request, c caller) error) handler {
+	return a.inProject(func(w http.ResponseWriter, r *http.Request, c caller) error {
+		if err := a.checkDemand(r.Context(), c); err != nil {
+			return err
+		}
+		return h(w, r, c)
+	})
+}
+
+// inProject lets a request through to h when it comes from a pipeline of the project in its path.
 func (a *api) inProject(h func(w http.ResponseWriter, r *http.Request, c caller) error) handler {
 	return a.inScope(apitoken.ScopePipeline, h)
 }
 
-// inScope lets a request through to h when its token opens the project in its path, in this scope.
+// inScope lets a request through to h when who sent it may open the project in its path, in this scope.
 func (a *api) inScope(scope apitoken.Scope, h func(w http.ResponseWriter, r *http.Request, c caller) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if !a.hub.hasSynced() {
 			return unavailable("the server is starting", time.Second, nil)
 		}
-		c := caller{project: r.PathValue("id")}
-		err := a.withStore(r.Context(), func(ctx context.Context) (err error) {
-			c.tokenID, err = a.authenticate(ctx, r.Header, c.project, scope)
-			return err
-		})
+		c, err := a.authenticate(r.Context(), r.Header, r.PathValue("id"), scope)
 		if err != nil {
 			return err
 		}

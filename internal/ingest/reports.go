@@ -27,6 +27,9 @@ func (a *api) postResult(w http.ResponseWriter, r *http.Request, c caller) error
 	if len(errs) > 0 {
 		return invalid(errs)
 	}
+	if err := c.vouch(&spec, "commit"); err != nil {
+		return err
+	}
 	a.stamp(&spec, body, c)
 	var st stored
 	err = a.withStore(r.Context(), func(ctx context.Context) (err error) {
@@ -85,7 +88,11 @@ func (a *api) postDeployment(w http.ResponseWriter, r *http.Request, c caller) e
 		if err != nil {
 			return err
 		}
-		spec.Commit, spec.Branch = release.Spec.Commit, release.Spec.Branch
+		spec.Commit = release.Spec.Commit
+		if err := c.vouch(&spec, "version"); err != nil {
+			return err
+		}
+		spec.Branch = release.Spec.Branch
 		after := ""
 		if last := a.hub.lastDeployment(c.project, spec.Environment); last != nil {
 			if contentHash(last.Spec, "") == contentHash(spec, "") {
@@ -114,7 +121,7 @@ func (a *api) postDeployment(w http.ResponseWriter, r *http.Request, c caller) e
 // stamp adds to a report what the server knows of it.
 func (a *api) stamp(spec *v1alpha1.CIResultSpec, body []byte, c caller) {
 	spec.Received = metav1.NewTime(a.o.Now().UTC().Truncate(time.Second))
-	spec.Source = c.tokenID
+	spec.Source, spec.Identity = c.tokenID, c.identity()
 	spec.Report, spec.ReportHash = body, reportHash(body)
 }
 

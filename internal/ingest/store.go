@@ -114,9 +114,9 @@ func sameContent(a, b v1alpha1.CIResultSpec) bool {
 	return equality.Semantic.DeepEqual(content(a), content(b))
 }
 
-// content is what a report says, without when, with which token and in which bytes it said it.
+// content is what a report says, without when, who, with which token and in which bytes it said it.
 func content(spec v1alpha1.CIResultSpec) v1alpha1.CIResultSpec {
-	spec.Received, spec.Source, spec.ReportHash, spec.Report = metav1.Time{}, "", "", nil
+	spec.Received, spec.Source, spec.Identity, spec.ReportHash, spec.Report = metav1.Time{}, "", nil, "", nil
 	return spec
 }
 

@@ -17,13 +17,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"gitlab.com/dynors/sirrat/internal/egress"
 )
 
 // Bounds of a delivery to a webhook.
 const (
 	webhookTimeout = 30 * time.Second
-	maxAnswerBody  = 4 << 10  // bytes read of an answer, for the connection's sake: nothing in it is used
-	maxHeaders     = 16 << 10 // bytes
+	maxAnswerBody  = 4 << 10 // bytes read of an answer, for the connection's sake: nothing in it is used
 	maxRetryAfter  = time.Hour
 )
 
@@ -36,80 +37,16 @@ type Webhooks struct {
 
 // NewWebhooks returns a client that follows no redirect, knows no proxy, and connects to public addresses only, by https.
 // allowPrivate also lets it use http, and connect to loopback and private addresses, for a chat on premises: members of
-// every project can then have the server post into its own network.
-func NewWebhooks(allowPrivate bool) *Webhooks {
-	w := &Webhooks{allowPrivate: allowPrivate}
-	w.dialer = net.Dialer{Timeout: 10 * time.Second, Control: w.control}
+// every project can then have the server post into its own network. networks it may connect to in any case.
+func NewWebhooks(allowPrivate bool, networks ...netip.Prefix) *Webhooks {
+	w := &Webhooks{allowPrivate: allowPrivate, dialer: egress.Guard{Private: allowPrivate, Networks: networks}.Dialer()}
 	w.client = &http.Client{
-		Timeout: webhookTimeout,
-		Transport: &http.Transport{
-			// No proxy: it would connect in the place of the dialer, to whatever it likes.
-			Proxy: nil,
-			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				return w.dialer.DialContext(ctx, network, addr)
-			},
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:    10 * time.Second,
-			MaxResponseHeaderBytes: maxHeaders,
-			DisableKeepAlives:      true, // there is a message now and then
-		},
+		Timeout:       webhookTimeout,
+		Transport:     egress.Transport(&w.dialer),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return w
 }
-
-// control is called with the very address that is connected to, after names were resolved: what a name means cannot change
-// between the check and the connection.
-func (w *Webhooks) control(_, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil || !allowed(to.Addr(), w.allowPrivate) {
-		return errBlocked
-	}
-	return nil
-}
-
-// metadata are addresses of cloud providers' own services outside the ranges below.
-var metadata = prefixes("168.63.129.16/32", "100.100.100.200/32", "fd00:ec2::/32", "fd20:ce::/64")
-
-// special are the blocks that are not the public internet's, beyond those that netip knows (IANA's IPv4 and IPv6
-// special-purpose registries), or that hold an IPv4 address in which a private one could be hidden.
-var special = prefixes(
-	"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24",
-	"192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
-	"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10",
-)
-
-func prefixes(texts ...string) []netip.Prefix {
-	var out []netip.Prefix
-	for _, t := range texts {
-		out = append(out, netip.MustParsePrefix(t))
-	}
-	return out
-}
-
-// allowed says whether a webhook may lead to an address. Link-local, multicast and metadata addresses it never may.
-func allowed(ip netip.Addr, private bool) bool {
-	ip = ip.Unmap().WithZone("")
-	if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || within(ip, metadata) {
-		return false
-	}
-	if ip.IsLoopback() || ip.IsPrivate() {
-		return private
-	}
-	return !within(ip, special) && ip.IsGlobalUnicast()
-}
-
-func within(ip netip.Addr, blocks []netip.Prefix) bool {
-	for _, b := range blocks {
-		if b.Contains(ip) {
-			return true
-		}
-	}
-	return false
-}
-
-// errBlocked does not say which address it was: it would tell what names mean inside.
-var errBlocked = errors.New("it leads to an address that webhooks may not reach")
 
 // webhookError is a failure to post. Its text never holds the address, which is a secret.
 type webhookError struct {
@@ -186,8 +123,8 @@ func scrub(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return &webhookError{text: "cancelled", cause: context.Canceled}
-	case errors.Is(err, errBlocked):
-		return &webhookError{text: errBlocked.Error()}
+	case errors.Is(err, egress.ErrBlocked):
+		return &webhookError{text: egress.ErrBlocked.Error()}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &webhookError{text: "no answer in time"}
 	case errors.As(err, &name):

@@ -3,101 +3,23 @@
 package notify
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gitlab.com/dynors/sirrat/internal/egress"
+	"gitlab.com/dynors/sirrat/internal/egress/egresstest"
 )
-
-// resolver answers every name with these addresses, one after the other.
-func resolver(t *testing.T, addresses ...string) *net.Resolver {
-	t.Helper()
-	server, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var asked atomic.Int64
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buffer := make([]byte, 1500)
-		for {
-			n, from, err := server.ReadFrom(buffer)
-			if err != nil {
-				return
-			}
-			if reply := dnsReply(buffer[:n], addresses, &asked); reply != nil {
-				_, _ = server.WriteTo(reply, from)
-			}
-		}
-	}()
-	t.Cleanup(func() { server.Close(); <-done })
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
-	}}
-}
-
-// dnsReply answers a question for A or AAAA with the next of the addresses of its family.
-func dnsReply(question []byte, addresses []string, asked *atomic.Int64) []byte {
-	end := bytes.IndexByte(question[12:], 0) + 12 + 5
-	kind := binary.BigEndian.Uint16(question[end-4:])
-	var of []netip.Addr
-	for _, a := range addresses {
-		if ip := netip.MustParseAddr(a); ip.Is4() == (kind == 1) {
-			of = append(of, ip)
-		}
-	}
-	reply := append([]byte{}, question[:end]...)
-	reply[2], reply[3] = 0x81, 0x80
-	binary.BigEndian.PutUint64(reply[4:], 1<<48) // one question, nothing else
-	if len(of) == 0 {
-		return reply
-	}
-	ip := of[int(asked.Add(1)-1)%len(of)]
-	reply[7] = 1
-	reply = append(reply, 0xc0, 12, 0, byte(kind), 0, 1, 0, 0, 0, 0, 0, byte(len(ip.AsSlice())))
-	return append(reply, ip.AsSlice()...)
-}
-
-func TestAllowedAddresses(t *testing.T) {
-	for _, c := range []struct {
-		ip              string
-		public, private bool
-	}{
-		{"1.1.1.1", true, true}, {"2606:4700::1111", true, true}, {"::ffff:1.1.1.1", true, true},
-		{"127.0.0.1", false, true}, {"127.8.8.8", false, true}, {"::1", false, true}, {"::ffff:127.0.0.1", false, true},
-		{"10.0.0.1", false, true}, {"172.16.0.1", false, true}, {"192.168.1.1", false, true}, {"fd00::1", false, true}, {"::ffff:10.0.0.1", false, true},
-		{"169.254.169.254", false, false}, {"::ffff:169.254.169.254", false, false}, {"fe80::1", false, false}, {"fe80::1%eth0", false, false},
-		{"fd00:ec2::254", false, false}, {"fd20:ce::254", false, false}, {"168.63.129.16", false, false}, {"100.100.100.200", false, false},
-		{"0.0.0.0", false, false}, {"::", false, false}, {"224.0.0.1", false, false}, {"ff02::1", false, false}, {"255.255.255.255", false, false},
-		{"::ffff:168.63.129.16", false, false}, {"::ffff:100.64.0.1", false, false}, {"100.64.0.1", false, false}, {"198.18.0.1", false, false}, {"240.0.0.1", false, false}, {"0.1.2.3", false, false},
-		{"64:ff9b::7f00:1", false, false}, {"64:ff9b::a9fe:a9fe", false, false}, {"2002:7f00:1::", false, false}, {"2001::1", false, false},
-		{"::7f00:1", false, false}, {"fec0::1", false, false}, {"2001:db8::1", false, false},
-	} {
-		ip := netip.MustParseAddr(c.ip)
-		if got := allowed(ip, false); got != c.public {
-			t.Errorf("%s: %v", c.ip, got)
-		}
-		if got := allowed(ip, true); got != c.private {
-			t.Errorf("%s on premises: %v", c.ip, got)
-		}
-	}
-	if allowed(netip.Addr{}, true) {
-		t.Error("no address is allowed")
-	}
-}
 
 // inside is a server on this machine that nothing may reach, at every spelling of its address.
 func TestWebhooksDoNotReachInside(t *testing.T) {
@@ -109,7 +31,7 @@ func TestWebhooksDoNotReachInside(t *testing.T) {
 		w := NewWebhooks(false)
 		w.client.Transport.(*http.Transport).TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 		if len(addresses) > 0 {
-			w.dialer.Resolver = resolver(t, addresses...)
+			w.dialer.Resolver = egresstest.Resolver(t, addresses...)
 		}
 		return w
 	}
@@ -126,14 +48,14 @@ func TestWebhooksDoNotReachInside(t *testing.T) {
 		err := trusting(c.addresses...).Post(t.Context(), "https://"+c.host+":"+port+"/"+secret, []byte("{}"))
 		// Some spellings of an address are no names to the resolver either.
 		if err == nil || strings.Contains(err.Error(), secret) ||
-			!strings.Contains(err.Error(), errBlocked.Error()) && (strings.Trim(c.host, "0123456789.x") != "" || !strings.Contains(err.Error(), "cannot be resolved")) {
+			!strings.Contains(err.Error(), egress.ErrBlocked.Error()) && (strings.Trim(c.host, "0123456789.x") != "" || !strings.Contains(err.Error(), "cannot be resolved")) {
 			t.Errorf("%s %v: %v", c.host, c.addresses, err)
 		}
 	}
 	// A name that means another address each time it is asked for is judged each time, by what is connected to.
 	rebinding := trusting("127.0.0.1", "127.0.0.2")
 	for range 4 {
-		if err := rebinding.Post(t.Context(), "https://hooks.example:"+port, nil); err == nil || !strings.Contains(err.Error(), errBlocked.Error()) {
+		if err := rebinding.Post(t.Context(), "https://hooks.example:"+port, nil); err == nil || !strings.Contains(err.Error(), egress.ErrBlocked.Error()) {
 			t.Errorf("rebinding: %v", err)
 		}
 	}
@@ -233,7 +155,7 @@ func TestWebhookErrorsTellNoAddress(t *testing.T) {
 	}
 	defer silent.Close()
 	noSuchName := NewWebhooks(true)
-	noSuchName.dialer.Resolver = resolver(t)
+	noSuchName.dialer.Resolver = egresstest.Resolver(t)
 	for _, address := range []string{
 		closed.URL + "/" + secret, cut.URL + "/" + secret, "http://" + silent.Addr().String() + "/" + secret, "https://" + cut.Listener.Addr().String() + "/" + secret,
 		"https://" + secret + ".example/", "https://user:" + secret + "@127.0.0.1:1/", "ftp://" + secret, secret, "", "https://" + secret + ":port/", "http://%zz" + secret,
