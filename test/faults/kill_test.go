@@ -152,7 +152,8 @@ func testKillAtRandom(t *testing.T, e *testbed.Engine, times int, make func(w *w
 		n := w.sequence + 1
 		if dice.IntN(3) == 0 {
 			sent["bad"]++
-			last = w.send(make(w, w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n), "SICK=1"), bad...))
+			// Failed, when a newer one takes over before the old one is seen to serve again.
+			last = w.send(make(w, w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n), "SICK=1"), append([]string{v1alpha1.RolloutFailed}, bad...)...))
 			return
 		}
 		sent["good"]++
