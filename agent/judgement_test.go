@@ -25,22 +25,22 @@ func TestExecCheck(t *testing.T) {
 	s := newServer(t)
 	s.run()
 	image := s.registry.Image(t, "app")
-	o := func(sequence int64, says string) order {
+	o := func(sequence int64, says string, patience time.Duration) order {
 		o := s.order(s.project)
 		o.sequence, o.images, o.values = sequence, map[string]string{"web": image}, map[string]string{"WORD": "hello"}
 		o.compose = "services: {web: {image: a, scale: 2, environment: {SAYS: " + says + "}}}"
 		o.checks = []v1alpha1.HealthCheck{{
 			Exec: &v1alpha1.ExecCheck{Service: "web", Command: []string{"/app", "says", "${WORD}"}}, Successes: 2,
-			Timeout: metav1.Duration{Duration: 2 * time.Second}, Interval: metav1.Duration{Duration: 100 * time.Millisecond},
+			Timeout: metav1.Duration{Duration: patience}, Interval: metav1.Duration{Duration: 100 * time.Millisecond},
 		}}
 		return o
 	}
-	s.await(s.send(o(1, "hello")), v1alpha1.RolloutHealthy)
-	status := s.await(s.send(o(2, "goodbye")), v1alpha1.RolloutRolledBack)
+	s.await(s.send(o(1, "hello", time.Minute)), v1alpha1.RolloutHealthy)
+	status := s.await(s.send(o(2, "goodbye", 5*time.Second)), v1alpha1.RolloutRolledBack)
 	if !strings.Contains(status.Message, "/app in web: "+s.project+"-web-") || !strings.Contains(status.Message, "exited 1: SAYS is goodbye") {
 		t.Errorf("message %q", status.Message)
 	}
-	wrong := o(3, "hello")
+	wrong := o(3, "hello", 2*time.Second)
 	wrong.checks[0].Exec.Service = "nobody"
 	status = s.await(s.send(wrong), v1alpha1.RolloutRolledBack)
 	if !strings.Contains(status.Message, "no container of service nobody runs") {
@@ -109,7 +109,7 @@ func TestGoingBackFails(t *testing.T) {
 	good := s.webOrder(1, s.registry.Image(t, "app", "VERSION=1"))
 	outside := enginetest.FreePort(t)
 	good.checks[0] = v1alpha1.HealthCheck{TCP: &v1alpha1.TCPCheck{Address: fmt.Sprintf("127.0.0.1:%d", outside)}, Successes: 1,
-		Timeout: metav1.Duration{Duration: time.Second}, Interval: metav1.Duration{Duration: 100 * time.Millisecond}}
+		Timeout: metav1.Duration{Duration: 5 * time.Second}, Interval: metav1.Duration{Duration: 100 * time.Millisecond}}
 	listener := listen(t, outside)
 	first := s.send(good)
 	s.await(first, v1alpha1.RolloutHealthy)

@@ -48,7 +48,7 @@ func ReadLogs(ctx context.Context, dataDir, dockerHost string, q LogQuery, show 
 		return err
 	}
 	defer engine.Close()
-	f := &follower{engine: engine, project: projects[0], q: q, show: show, known: map[string]bool{}}
+	f := &follower{engine: engine, project: projects[0], q: q, show: show, tails: map[string]*tail{}}
 	return f.run(ctx)
 }
 
@@ -72,10 +72,18 @@ type follower struct {
 	project string
 	q       LogQuery
 
-	mu    sync.Mutex // of show and known
+	mu    sync.Mutex // of show and tails
 	show  func(container, line string)
-	known map[string]bool
+	tails map[string]*tail // by the container's ID
 	wg    sync.WaitGroup
+}
+
+// tail is one run of a container that is followed.
+type tail struct {
+	started time.Time
+	// shown is the engine's time of the last line that was shown, of this run and those before it.
+	shown time.Time
+	done  chan struct{}
 }
 
 func (f *follower) run(ctx context.Context) error {
@@ -95,7 +103,7 @@ func (f *follower) run(ctx context.Context) error {
 			f.follow(ctx, c, f.q.Tail)
 			continue
 		}
-		if err := f.stream(ctx, c, compose.LogRequest{Tail: f.q.Tail, Since: f.q.Since}); err != nil && first == nil {
+		if err := f.stream(ctx, c, compose.LogRequest{Tail: f.q.Tail, Since: f.q.Since}, new(time.Time)); err != nil && first == nil {
 			first = err
 		}
 	}
@@ -132,31 +140,56 @@ func (f *follower) containers(ctx context.Context) ([]health.Container, error) {
 	return wanted, nil
 }
 
-// follow reads a container's present run in the background, once.
-func (f *follower) follow(ctx context.Context, c health.Container, tail int) {
-	run := c.ID + c.StartedAt.String()
+// follow reads a container's present run in the background, once. The run of a container that was restarted is read from
+// after the last line that was shown: the engine notes the time of a start after the program has begun to write.
+func (f *follower) follow(ctx context.Context, c health.Container, lines int) {
 	f.mu.Lock()
-	known := f.known[run]
-	again := f.known[c.ID]
-	f.known[run], f.known[c.ID] = true, true
-	f.mu.Unlock()
-	if known || c.StartedAt.IsZero() {
+	defer f.mu.Unlock()
+	before := f.tails[c.ID]
+	if c.StartedAt.IsZero() || before != nil && before.started.Equal(c.StartedAt) {
 		return
 	}
-	request := compose.LogRequest{Tail: tail, Since: f.q.Since, Follow: true}
-	if again { // what it said before it was restarted was shown
-		request.Since = c.StartedAt
-	}
-	f.wg.Go(func() { _ = f.stream(ctx, c, request) }) // it ended, or was removed
+	now := &tail{started: c.StartedAt, done: make(chan struct{})}
+	f.tails[c.ID] = now
+	f.wg.Go(func() {
+		defer close(now.done)
+		request := compose.LogRequest{Tail: lines, Since: f.q.Since, Follow: true}
+		if before != nil {
+			<-before.done
+			now.shown, request.Tail = before.shown, -1
+			if !now.shown.IsZero() {
+				request.Since = now.shown.Add(time.Nanosecond)
+			}
+		} else if lines == 0 {
+			now.shown = time.Now()
+		}
+		_ = f.stream(ctx, c, request, &now.shown) // it ended, or was removed
+	})
 }
 
-func (f *follower) stream(ctx context.Context, c health.Container, r compose.LogRequest) error {
+// stream shows a container's lines, and keeps the time of the last in shown.
+func (f *follower) stream(ctx context.Context, c health.Container, r compose.LogRequest, shown *time.Time) error {
 	name := strings.TrimPrefix(c.Name, f.project+"-")
+	r.Times = true
 	return f.engine.Stream(ctx, c.ID, r, func(line string) {
+		at, text := timed(line)
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.show(name, line)
+		if !at.IsZero() {
+			*shown = at
+		}
+		f.show(name, text)
 	})
+}
+
+// timed divides a line into the engine's time and the text; the time is zero in what went on after a line was cut.
+func timed(line string) (time.Time, string) {
+	stamp, text, _ := strings.Cut(line, " ")
+	at, err := time.Parse(time.RFC3339Nano, stamp)
+	if err != nil {
+		return time.Time{}, line
+	}
+	return at, text
 }
 
 // Printable is a line of somebody else's log without what could do something in a terminal.

@@ -248,11 +248,7 @@ func (d *logsDesk) read(ctx context.Context, key state.Key, r v1alpha1.LogsReque
 		}
 		name := strings.TrimPrefix(container.Name, projects[0]+"-")
 		err := d.agent.engine.Stream(ctx, container.ID, request, func(line string) {
-			stamp, text, _ := strings.Cut(line, " ")
-			at, err := time.Parse(time.RFC3339Nano, stamp)
-			if err != nil {
-				text = line
-			}
+			at, text := timed(line)
 			lines = append(lines, timedLine{at, name + ": " + text})
 		})
 		if err != nil {

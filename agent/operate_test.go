@@ -161,12 +161,21 @@ func TestLogs(t *testing.T) {
 	await("version 1 starts")
 	s.await(s.send(s.webOrder(2, s.registry.Image(t, "app", "VERSION=2"))), v1alpha1.RolloutHealthy)
 	await("version 2 starts")
+	if got := lines.String(); strings.Count(got, "version 1 starts") != 1 || strings.Count(got, "version 2 starts") != 1 {
+		t.Errorf("followed: %q", got)
+	}
+	// And through a restart of it.
+	lines.clear()
+	if _, err := s.raw.ContainerRestart(t.Context(), s.container("web").ID, client.ContainerRestartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await("version 2 starts")
 	cancel()
 	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if got := lines.String(); strings.Count(got, "version 1 starts") != 1 || strings.Count(got, "version 2 starts") != 1 {
-		t.Errorf("followed: %q", got)
+	if got := lines.String(); strings.Count(got, "version 2 starts") != 1 || strings.Contains(got, "version 1") {
+		t.Errorf("after the restart: %q", got)
 	}
 }
 

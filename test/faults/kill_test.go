@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/diary"
+	"gitlab.com/dynors/sirrat/test/faults/oracle"
 	"gitlab.com/dynors/sirrat/test/testbed"
 )
 
@@ -152,7 +153,8 @@ func testKillAtRandom(t *testing.T, e *testbed.Engine, times int, make func(w *w
 		n := w.sequence + 1
 		if dice.IntN(3) == 0 {
 			sent["bad"]++
-			last = w.send(make(w, w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n), "SICK=1"), bad...))
+			// Failed, when a newer one takes over before the old one is seen to serve again.
+			last = w.send(make(w, w.hub.image("app", 0, fmt.Sprintf("VERSION=%d", n), "SICK=1"), append([]string{v1alpha1.RolloutFailed}, bad...)...))
 			return
 		}
 		sent["good"]++
@@ -179,10 +181,27 @@ func testKillAtRandom(t *testing.T, e *testbed.Engine, times int, make func(w *w
 	end := w.hub.image("app", 0, "VERSION=last")
 	w.await(w.send(make(w, end, v1alpha1.RolloutHealthy)), v1alpha1.RolloutHealthy)
 	r := w.judge()
+	for _, name := range failedUnasked(r) {
+		t.Errorf("%s ended as failed, and no newer release had taken over", name)
+	}
 	for _, c := range r.Final {
 		if c.Image != end {
 			t.Errorf("at the end there is %+v", c)
 		}
 	}
 	note(t, "arrived", "%d kills, %d good and %d bad rollouts, seed %d; %s", times, sent["good"], sent["bad"], seed, counts(r))
+}
+
+// failedUnasked are the releases that were to go back, failed instead, and had no newer one to take over from them.
+func failedUnasked(r oracle.Record) (names []string) {
+	newest, orders := int64(0), map[string]*oracle.Order{}
+	for _, e := range r.Entries {
+		if e.Order != nil {
+			newest, orders[e.Order.Rollout] = max(newest, e.Order.Sequence), e.Order
+		}
+		if o := orders[e.Rollout]; e.Phase == v1alpha1.RolloutFailed && o != nil && !o.StartFirst && o.Sequence == newest {
+			names = append(names, o.Rollout)
+		}
+	}
+	return names
 }

@@ -48,7 +48,7 @@ volumes: {data: {}}
 // asked is how a server asks the service for its health: often, and of no cost to the engine, which many stories share.
 var asked = v1alpha1.HealthCheck{
 	HTTP:    &v1alpha1.HTTPCheck{URL: "http://127.0.0.1:${PORT}/health"},
-	Timeout: metav1.Duration{Duration: 5 * time.Second}, Interval: metav1.Duration{Duration: 100 * time.Millisecond}, Successes: 2,
+	Timeout: metav1.Duration{Duration: 10 * time.Second}, Interval: metav1.Duration{Duration: 100 * time.Millisecond}, Successes: 2,
 }
 
 // story is a project, and a record of what its agents reported.
