@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/lru"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -36,6 +37,7 @@ import (
 	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/archive"
 	"gitlab.com/dynors/sirrat/internal/journal"
+	"gitlab.com/dynors/sirrat/internal/registry"
 	"gitlab.com/dynors/sirrat/internal/signing"
 )
 
@@ -130,7 +132,10 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	for _, setup := range []func() error{
 		func() error { return setupProject(mgr, &projectReconciler{Client: c, events: rec, journal: o.Journal}) },
 		func() error {
-			return setupRelease(mgr, &releaseReconciler{Client: c, events: rec, guard: approvals, freezer: fz, journal: o.Journal, now: o.Now})
+			return setupRelease(mgr, &releaseReconciler{
+				Client: c, events: rec, guard: approvals, freezer: fz, journal: o.Journal, now: o.Now,
+				registries: registry.NewPool(), looked: lru.New(lookedAt),
+			})
 		},
 		func() error {
 			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.Signer, keys: keys, journal: o.Journal, now: o.Now})

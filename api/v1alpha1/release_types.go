@@ -187,7 +187,7 @@ type ReleaseStatus struct {
 	// while it changes are not believed.
 	// +optional
 	Guard string `json:"guard,omitempty"`
-	// Ready, Reconciling, Stalled, Frozen, ApprovalsGuarded.
+	// Ready, Reconciling, Stalled, Frozen, Tagged, ApprovalsGuarded.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package registrytest runs Debian's docker-registry in tests, behind a proxy that counts what passes and misbehaves on
+// demand. Only tests import it.
+package registrytest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+)
+
+// How a registry knows who asks.
+const (
+	Anonymous = ""
+	Htpasswd  = "htpasswd"
+	Token     = "token"
+)
+
+// The one account of a registry that knows who asks.
+const (
+	User     = "ci"
+	Password = "canary-77aa"
+	// hash of the password, as htpasswd -B writes it.
+	hash = "$2a$04$B1MQUudLwhCCPt2iF0WNnuPJvOd.emPmQdScOM48n3XqEDJOoQ9p2"
+)
+
+// startTimeout bounds the start of the registry.
+const startTimeout = 30 * time.Second
+
+// Options of Start.
+type Options struct {
+	// Auth is Anonymous, Htpasswd or Token.
+	Auth string
+	// TLS makes it answer with a certificate that only CA vouches for.
+	TLS bool
+}
+
+// Seen is a request that passed.
+type Seen struct {
+	Method, Path string
+	Status       int
+	// Sent and Received are the bytes of bodies, as the client sees them.
+	Sent, Received int64
+}
+
+// Blob says that it was about a blob.
+func (s Seen) Blob() bool { return strings.Contains(s.Path, "/blobs/") }
+
+// Fault answers in the registry's place, or returns false to let the registry answer.
+type Fault func(w http.ResponseWriter, r *http.Request) bool
+
+// Registry is a registry that runs.
+type Registry struct {
+	testing.TB
+	// Host is where clients reach it.
+	Host   string
+	server *httptest.Server
+	proxy  *httputil.ReverseProxy
+	tokens *tokens
+	auth   string
+
+	mu    sync.Mutex
+	fault Fault
+	seen  []Seen
+}
+
+// Start starts a registry; it is gone when the test is over.
+func Start(t testing.TB, o Options) *Registry {
+	t.Helper()
+	backend := freeAddress(t)
+	r := &Registry{TB: t, auth: o.Auth, proxy: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})}
+	r.proxy.ErrorLog = log.New(io.Discard, "", 0)
+	direct := r.proxy.Director
+	r.proxy.Director = func(out *http.Request) {
+		direct(out)
+		out.Host = r.Host
+		if o.TLS {
+			out.Header.Set("X-Forwarded-Proto", "https")
+		}
+	}
+	r.server = httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
+	r.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	if o.TLS {
+		r.server.StartTLS()
+	} else {
+		r.server.Start()
+	}
+	t.Cleanup(func() {
+		r.server.CloseClientConnections()
+		r.server.Close()
+	})
+	r.Host = r.server.Listener.Addr().String()
+	r.run(backend)
+	return r
+}
+
+// run starts the program and waits until it answers.
+func (r *Registry) run(backend string) {
+	r.Helper()
+	dir := r.TempDir()
+	config := map[string]any{
+		"version": "0.1",
+		"log":     map[string]any{"level": "error", "accesslog": map[string]any{"disabled": true}},
+		"storage": map[string]any{"filesystem": map[string]any{"rootdirectory": filepath.Join(dir, "data")}, "delete": map[string]any{"enabled": true}},
+		"http":    map[string]any{"addr": backend, "relativeurls": true},
+	}
+	switch r.auth {
+	case Htpasswd:
+		config["auth"] = map[string]any{Htpasswd: map[string]any{"realm": "test", "path": r.write(dir, "htpasswd", User+":"+hash+"\n")}}
+	case Token:
+		r.tokens = newTokens(r)
+		config["auth"] = map[string]any{Token: map[string]any{
+			"realm": r.server.URL + tokenPath, "service": service, "issuer": issuer, "rootcertbundle": r.write(dir, "tokens.pem", r.tokens.certificate()),
+		}}
+	}
+	text, err := json.Marshal(config) // which is YAML
+	if err != nil {
+		r.Fatal(err)
+	}
+	cmd := exec.Command(program(r), "serve", r.write(dir, "config.yml", string(text)))
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // killed, or it says why
+		close(ended)
+	}()
+	r.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	ctx, cancel := context.WithTimeout(r.Context(), startTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !answers(ctx, backend) {
+		select {
+		case <-ended:
+			r.Fatalf("docker-registry ended: %s", said.String())
+		case <-ctx.Done():
+			r.Fatalf("docker-registry does not answer")
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *Registry) write(dir, file, text string) string {
+	r.Helper()
+	path := filepath.Join(dir, file)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		r.Fatal(err)
+	}
+	return path
+}
+
+func answers(ctx context.Context, address string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v2/", nil)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK || response.StatusCode == http.StatusUnauthorized
+}
+
+// program is Debian's docker-registry.
+func program(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("no go.mod above the test")
+		}
+		dir = filepath.Dir(dir)
+	}
+	cmd := exec.Command(filepath.Join(dir, "hack", "engine.sh"), "registry")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("docker-registry: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// CA is the certificate (PEM) of who vouches for the registry's.
+func (r *Registry) CA() []byte {
+	if r.server.Certificate() == nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.server.Certificate().Raw})
+}
+
+// DockerConfig is the content of a project's registry Secret with the account.
+func (r *Registry) DockerConfig() []byte { return DockerConfig(r.Host, User, Password) }
+
+// DockerConfig is the content of a Secret of type kubernetes.io/dockerconfigjson.
+func DockerConfig(host, user, password string) []byte {
+	return fmt.Appendf(nil, `{"auths":{%q:{"username":%q,"password":%q}}}`, host, user, password)
+}
+
+// Misbehave makes it answer with fault; nil makes it good again.
+func (r *Registry) Misbehave(fault Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = fault
+}
+
+// Take returns what passed since the last time.
+func (r *Registry) Take() []Seen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.seen
+	r.seen = nil
+	return out
+}
+
+// Tokens is how many tokens were given out.
+func (r *Registry) Tokens() int64 { return r.tokens.given.Load() }
+
+// ExpireTokens makes every token that was given out worthless.
+func (r *Registry) ExpireTokens() { r.tokens.expire() }
+
+func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	fault := r.fault
+	r.mu.Unlock()
+	own := req.Header.Get(ours) != ""
+	if own {
+		fault = nil
+	}
+	out := &counter{ResponseWriter: w, status: http.StatusOK}
+	in := &countingBody{ReadCloser: req.Body}
+	req.Body = in
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if own {
+			return
+		}
+		r.seen = append(r.seen, Seen{Method: req.Method, Path: req.URL.Path, Status: out.status, Sent: in.n, Received: out.n})
+	}()
+	switch {
+	case fault != nil && fault(out, req):
+	case r.tokens != nil && req.URL.Path == tokenPath:
+		r.tokens.serve(out, req)
+	default:
+		r.Forward(out, req)
+	}
+}
+
+// Forward has the registry answer.
+func (r *Registry) Forward(w http.ResponseWriter, req *http.Request) {
+	if r.tokens != nil && r.tokens.expired(req) { // as one whose time is over is treated
+		req.Header.Set("Authorization", "Bearer expired")
+	}
+	r.proxy.ServeHTTP(w, req)
+}
+
+type counter struct {
+	http.ResponseWriter
+	status int
+	n      int64
+}
+
+func (c *counter) WriteHeader(status int) {
+	c.status = status
+	c.ResponseWriter.WriteHeader(status)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+type countingBody struct {
+	io.ReadCloser
+	n int64
+}
+
+func (c *countingBody) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Push pushes an image for two architectures, of which no two are the same, and returns the digest of its index.
+func (r *Registry) Push(repository, tag string) string {
+	r.Helper()
+	index := v1.ImageIndex(empty.Index)
+	for _, architecture := range []string{"amd64", "arm64"} {
+		image, err := random.Image(4096, 2)
+		if err != nil {
+			r.Fatal(err)
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
+		})
+	}
+	if err := remote.WriteIndex(r.Ref(repository, tag), index, r.options()...); err != nil {
+		r.Fatal(err)
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		r.Fatal(err)
+	}
+	return digest.String()
+}
+
+// Digest is what a tag names; "" when it names nothing.
+func (r *Registry) Digest(repository, tag string) string {
+	r.Helper()
+	described, err := remote.Head(r.Ref(repository, tag), r.options()...)
+	if err != nil {
+		return ""
+	}
+	return described.Digest.String()
+}
+
+// Delete deletes a tag as a clean-up does that was told to; what it named goes with it where nothing else names it.
+func (r *Registry) Delete(repository, digest string) {
+	r.Helper()
+	ref, err := name.NewDigest(r.Host + "/" + repository + "@" + digest)
+	if err != nil {
+		r.Fatal(err)
+	}
+	if err := remote.Delete(ref, r.options()...); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// Ref is a tag in the registry.
+func (r *Registry) Ref(repository, tag string) name.Tag {
+	r.Helper()
+	ref, err := name.NewTag(r.Host + "/" + repository + ":" + tag)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return ref
+}
+
+// ours marks the requests of the test itself, which no fault meets and nobody counts.
+const ours = "Sirrat-Test"
+
+type marking struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (m marking) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set(ours, "1")
+	return m.RoundTripper.RoundTrip(r)
+}
+
+// options of who pushes and looks.
+func (r *Registry) options() []remote.Option {
+	roots := x509.NewCertPool()
+	if r.server.Certificate() != nil {
+		roots.AddCert(r.server.Certificate())
+	}
+	options := []remote.Option{remote.WithTransport(marking{&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}})}
+	if r.auth != Anonymous {
+		options = append(options, remote.WithAuth(&authn.Basic{Username: User, Password: Password}))
+	}
+	return options
+}
