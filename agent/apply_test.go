@@ -86,7 +86,7 @@ func (s *server) exportRollout(rollout *v1alpha1.Rollout, platform string, secre
 
 func (s *server) write(to io.Writer, rollout *v1alpha1.Rollout, platform string, secrets ...offline.Secret) error {
 	s.Helper()
-	from, err := registry.New(nil)
+	from, err := registry.New(nil, nil)
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -39,6 +39,8 @@ type attestReconciler struct {
 	key     *envelope.Changing
 	backoff *flowcontrol.Backoff
 	now     func() time.Time
+
+	registries registries
 }
 
 // Reconcile attaches what waits for it.
@@ -55,13 +57,9 @@ func (r *attestReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 	if !waits || !attests(&project) || !release.DeletionTimestamp.IsZero() || release.Status.Bundle == nil {
 		return ctrl.Result{}, nil
 	}
-	credentials, err := registryCredentials(ctx, r.Client, &project)
+	images, err := r.registries.of(ctx, &project)
 	if err != nil {
 		return ctrl.Result{}, err
-	}
-	images, err := registry.New(credentials)
-	if err != nil {
-		return ctrl.Result{}, r.write(ctx, &release, release.DeepCopy(), err)
 	}
 	base := release.DeepCopy()
 	problem, err := r.attach(ctx, &release, images)

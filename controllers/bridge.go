@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"text/template"
@@ -44,19 +45,36 @@ type tagValues struct{ SHA7, Commit, Version, Branch, Environment string }
 // defaultTag is used where an Environment declares no tags.
 const defaultTag = "{{ .Environment }}-{{ .SHA7 }}"
 
+// environmentTags are the templates of an environment's tags. Where all of them would move on to the next release, the
+// default is one more, so that no digest in use is without a tag: registries clean up what has none.
 func environmentTags(env v1alpha1.Environment) []string {
-	if len(env.Spec.Tags) == 0 {
-		return []string{defaultTag}
+	if !slices.ContainsFunc(env.Spec.Tags, namesRelease) {
+		return append(slices.Clone(env.Spec.Tags), defaultTag)
 	}
 	return env.Spec.Tags
 }
 
-// renderTags renders an environment's tag templates for a release.
-func renderTags(env v1alpha1.Environment, r *v1alpha1.Release) ([]string, error) {
+// namesRelease says that a tag template renders to another tag for each release.
+func namesRelease(text string) bool {
+	return slices.ContainsFunc([]string{".SHA7", ".Commit", ".Version"}, func(field string) bool { return strings.Contains(text, field) })
+}
+
+// semver is a tag that says which version an image is.
+var semver = regexp.MustCompile(`^v?(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)([-+].*)?$`)
+
+// wantedTag is a tag that a release's images are to have. One that moves is taken from whatever has it; one that names a
+// version never is.
+type wantedTag struct {
+	name  string
+	moves bool
+}
+
+// environmentTaggings renders an environment's tag templates for a release.
+func environmentTaggings(env v1alpha1.Environment, r *v1alpha1.Release) ([]wantedTag, error) {
 	values := tagValues{
 		SHA7: v1alpha1.ShortSHA(r.Spec.Commit), Commit: r.Spec.Commit, Version: r.Spec.Version, Branch: r.Spec.Branch, Environment: env.Name,
 	}
-	var tags []string
+	var tags []wantedTag
 	for _, text := range environmentTags(env) {
 		t, err := parseTag(text)
 		if err != nil {
@@ -66,7 +84,13 @@ func renderTags(env v1alpha1.Environment, r *v1alpha1.Release) ([]string, error)
 		if err := t.Execute(&b, values); err != nil {
 			return nil, err
 		}
-		tags = append(tags, b.String())
+		if b.Len() == 0 { // a version that is not known yet: the gate waits for it
+			continue
+		}
+		tag := wantedTag{name: b.String(), moves: !strings.Contains(text, ".Version") && !semver.MatchString(b.String())}
+		if !slices.ContainsFunc(tags, func(o wantedTag) bool { return o.name == tag.name }) {
+			tags = append(tags, tag)
+		}
 	}
 	return tags, nil
 }

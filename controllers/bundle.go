@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/compose-spec/compose-go/v2/types"
 	corev1 "k8s.io/api/core/v1"
@@ -27,9 +28,10 @@ import (
 	"gitlab.com/dynors/sirrat/internal/registry"
 )
 
-// resolver is what freezing needs of a registry.
+// resolver is what freezing needs of a registry: the digest of any image, and of one that is to be tagged later.
 type resolver interface {
 	Resolve(ctx context.Context, ref string) (digest string, err error)
+	Pin(ctx context.Context, ref string) (digest string, err error)
 }
 
 // material is everything of one environment that a bundle is made of, read from the API.
@@ -115,24 +117,21 @@ func composeProject(env v1alpha1.Environment) string {
 type freezeResult struct {
 	bundle          *v1alpha1.Bundle
 	reason, message string // "" when every image of the project is pinned
-	retry           bool   // something may heal by itself: a tag not pushed yet, a registry that is away
+	// retry is when to try again what may heal by itself: a tag not pushed yet, a registry that is away. Zero: never.
+	retry time.Time
 }
 
 // freeze pins what is not pinned yet and hashes each environment's bundle. What was pinned once is never resolved again,
 // so that moving a tag changes nothing.
-func (f *freezer) freeze(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.Release, bridge []v1alpha1.Environment, images resolver) (freezeResult, error) {
+func (f *freezer) freeze(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.Release, bridge []v1alpha1.Environment, images resolver, now time.Time) (freezeResult, error) {
 	out := freezeResult{bundle: &v1alpha1.Bundle{}}
 	if old := r.Status.Bundle; old != nil {
 		out.bundle.Images, out.bundle.Pins = slices.Clone(old.Images), slices.Clone(old.Pins)
 	}
 	for _, img := range p.Spec.Images {
 		if err := freezeImage(ctx, out.bundle, img, r, images); err != nil {
-			out.retry = true
-			out.reason, out.message = v1alpha1.ReasonRegistryError, err.Error()
-			if errors.Is(err, registry.ErrNotFound) {
-				out.reason = v1alpha1.ReasonImageNotFound
-				out.message = fmt.Sprintf("image %s: %s", img.Name, err)
-			}
+			out.retry = earlier(out.retry, tryAgain(err, now))
+			out.reason, out.message = registryReason(err), fmt.Sprintf("image %s: %s", img.Name, err)
 		}
 	}
 	for _, env := range bridge {
@@ -144,7 +143,7 @@ func (f *freezer) freeze(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.R
 			case errors.As(err, &user):
 				eb.Problem = user.text
 			case err != nil && errors.Is(err, errRegistry):
-				eb.Problem, out.retry = err.Error(), true
+				eb.Problem, out.retry = err.Error(), earlier(out.retry, tryAgain(err, now))
 			case err != nil:
 				return freezeResult{}, err
 			default:
@@ -175,7 +174,7 @@ func freezeImage(ctx context.Context, b *v1alpha1.Bundle, img v1alpha1.ProjectIm
 			ref = img.Repository + "@" + given.Digest
 		}
 	}
-	digest, err := images.Resolve(ctx, ref)
+	digest, err := images.Pin(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -272,7 +271,7 @@ func (f *freezer) freezeEnvironment(ctx context.Context, p *v1alpha1.Project, r 
 }
 
 func checkTags(env v1alpha1.Environment, r *v1alpha1.Release) error {
-	if _, err := renderTags(env, r); err != nil {
+	if _, err := environmentTaggings(env, r); err != nil {
 		return userErrorf("spec.tags of Environment %s: %s", env.Name, err)
 	}
 	return nil

@@ -78,7 +78,7 @@ func (r *environmentReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 			return ctrl.Result{}, err
 		}
 	}
-	return ctrl.Result{RequeueAfter: nextLook(s.next, false, s.now)}, nil
+	return ctrl.Result{RequeueAfter: nextLook(s.now, s.next)}, nil
 }
 
 // act tells the hosts what they are to do: whether they may touch anything, what to take down, what to run.

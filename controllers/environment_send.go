@@ -57,6 +57,10 @@ func (unresolvable) Resolve(_ context.Context, ref string) (string, error) {
 	return "", fmt.Errorf("image %s was not pinned: %w", ref, registry.ErrNotFound)
 }
 
+func (u unresolvable) Pin(ctx context.Context, ref string) (string, error) {
+	return u.Resolve(ctx, ref)
+}
+
 // send delivers the secrets and then the signed Rollout to one host. Doing so again changes nothing.
 func (r *environmentReconciler) send(ctx context.Context, s *environmentState, rel *v1alpha1.Release, spec v1alpha1.RolloutSpec, m material, host rollout.Host) error {
 	owned := ownedMeta(s, spec, host.Name)
@@ -67,11 +71,11 @@ func (r *environmentReconciler) send(ctx context.Context, s *environmentState, r
 			return err
 		}
 	}
-	credentials, err := registryCredentials(ctx, r.Client, s.project)
+	secret, err := registrySecret(ctx, r.Client, s.project)
 	if err != nil {
 		return err
 	}
-	if len(credentials) > 0 {
+	if credentials := secret[corev1.DockerConfigJsonKey]; len(credentials) > 0 {
 		spec.RegistrySecretRef = v1alpha1.DeliveredSecret(name, s.project.Spec.RegistrySecretRef)
 		data := map[string][]byte{corev1.DockerConfigJsonKey: credentials}
 		if err := r.deliver(ctx, owned, s.project.Spec.RegistrySecretRef, corev1.SecretTypeDockerConfigJson, data); err != nil {

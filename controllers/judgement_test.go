@@ -587,11 +587,11 @@ func TestTagTemplates(t *testing.T) {
 		"{{ printf \"%s\" .SHA7 }}": "", "{{ range .SHA7 }}{{ end }}": "", "{{ .Nothing }}": "", "{{": "", "{{ .SHA7 | html }}": "",
 	} {
 		env := v1alpha1.Environment{Spec: v1alpha1.EnvironmentSpec{Tags: []string{text}}}
-		got, err := renderTags(env, r)
+		got, err := environmentTaggings(env, r)
 		switch {
 		case want == "" && err == nil:
 			t.Errorf("%s: accepted as %v", text, got)
-		case want != "" && (err != nil || got[0] != want):
+		case want != "" && (err != nil || got[0].name != want):
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
@@ -858,7 +858,7 @@ func TestTimeRunsOutBetweenAuthorisationAndDeployment(t *testing.T) {
 			w := newWorld().pushed()
 			change(w)
 			w.judge()
-			if want := w.s.now.Add(time.Hour); w.entry("dev") == nil || !w.recheck.Equal(want) || nextLook(w.recheck, false, w.s.now) != time.Hour {
+			if want := w.s.now.Add(time.Hour); w.entry("dev") == nil || !w.recheck.Equal(want) || nextLook(w.s.now, w.recheck) != time.Hour {
 				t.Fatalf("%s: next look at %s, want %s: %s", name, w.recheck, want, w.s.release.Status.Next)
 			}
 			if deployed {
@@ -898,7 +898,7 @@ func TestNextLookIsExact(t *testing.T) {
 	w.deploy(t, "dev", v1alpha1.RolloutHealthy)
 	w.pass(17*time.Minute + 500*time.Millisecond)
 	end := time.Date(2026, 11, 4, 9, 3, 0, 0, time.UTC) // three days of soak for perfect works
-	if st := w.s.release.Status; !w.recheck.Equal(end) || !st.Gates[1].Earliest.Time.Equal(end) || nextLook(w.recheck, false, w.s.now) != end.Sub(w.s.now) {
+	if st := w.s.release.Status; !w.recheck.Equal(end) || !st.Gates[1].Earliest.Time.Equal(end) || nextLook(w.s.now, w.recheck) != end.Sub(w.s.now) {
 		t.Errorf("next look at %s, earliest %s, want %s", w.recheck, st.Gates[1].Earliest, end)
 	}
 	if st, want := w.s.release.Status, "production on 2026-11-11T09:03:00Z, if everybody acts at once"; st.Earliest != want {
@@ -908,12 +908,12 @@ func TestNextLookIsExact(t *testing.T) {
 	if st := w.judge(); st.Earliest != "production 168h0m0s after gate qa has what it waits for: 1 approval(s) by somebody who may approve at gate qa: kubectl sirrat approve a1b2c3d qa" || !w.recheck.IsZero() {
 		t.Errorf("earliest is %q, next look at %s", st.Earliest, w.recheck)
 	}
+	retry := end.Add(registryRetry)
 	for _, c := range []struct {
-		recheck time.Time
-		retry   bool
-		want    time.Duration
-	}{{time.Time{}, false, 0}, {time.Time{}, true, registryRetry}, {end.Add(time.Hour), true, registryRetry}, {end.Add(time.Second), true, time.Second}, {end.Add(-time.Hour), false, time.Millisecond}} {
-		if got := nextLook(c.recheck, c.retry, end); got != c.want {
+		recheck, retry time.Time
+		want           time.Duration
+	}{{time.Time{}, time.Time{}, 0}, {time.Time{}, retry, registryRetry}, {end.Add(time.Hour), retry, registryRetry}, {end.Add(time.Second), retry, time.Second}, {end.Add(-time.Hour), time.Time{}, time.Millisecond}} {
+		if got := nextLook(end, c.recheck, c.retry); got != c.want {
 			t.Errorf("next look in %s, want %s", got, c.want)
 		}
 	}

@@ -5,7 +5,6 @@ package controllers
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,17 +13,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/lru"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
-	"gitlab.com/dynors/sirrat/internal/registry"
 	"gitlab.com/dynors/sirrat/internal/rollout"
 )
-
-// registryRetry is the time after which a tag that was missing is looked up again; registries send no events.
-const registryRetry = 5 * time.Second
 
 // releaseReconciler writes the status of Releases: what is frozen, karma, verdicts, where it is.
 type releaseReconciler struct {
@@ -33,9 +28,12 @@ type releaseReconciler struct {
 	guard   *guard
 	freezer *freezer
 	journal journalWriter
+	now     func() time.Time
 	// verifier names the installation in what is attested.
-	verifier string
-	now      func() time.Time
+	verifier   string
+	registries registries
+	// looked is when the tags of a release in an environment were last looked at.
+	looked *lru.Cache
 }
 
 // Reconcile gathers, freezes, judges, tags and patches.
@@ -54,11 +52,11 @@ func (r *releaseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if snap == nil { // no Project: nothing can be said, and nothing is deployed
 		return ctrl.Result{}, r.withoutProject(ctx, &release)
 	}
-	images, err := r.registryFor(ctx, snap.project)
+	images, err := r.registries.of(ctx, snap.project)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	frozen, err := r.freezer.freeze(ctx, snap.project, &release, snap.bridge, images)
+	frozen, err := r.freezer.freeze(ctx, snap.project, &release, snap.bridge, images, snap.now)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -67,20 +65,21 @@ func (r *releaseReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ct
 	if err := r.write(ctx, snap.project, &release, status); err != nil {
 		return ctrl.Result{}, err
 	}
-	tagErr := r.tag(ctx, snap, &release, images)
-	return ctrl.Result{RequeueAfter: nextLook(recheck, frozen.retry || tagErr != nil, snap.now)}, nil
+	tagged, err := r.tag(ctx, snap, &release, images)
+	return ctrl.Result{RequeueAfter: nextLook(snap.now, recheck, frozen.retry, tagged)}, err
 }
 
-// nextLook is the exact time until the next thing that happens by itself; 0 when nothing does.
-func nextLook(recheck time.Time, retryRegistry bool, now time.Time) time.Duration {
-	var next time.Duration
-	if !recheck.IsZero() {
-		next = max(recheck.Sub(now), time.Millisecond)
+// nextLook is the exact time until the first of the moments at which something happens by itself; 0 when nothing does. Zero
+// moments do not count.
+func nextLook(now time.Time, moments ...time.Time) time.Duration {
+	var first time.Time
+	for _, m := range moments {
+		first = earlier(first, m)
 	}
-	if retryRegistry && (next == 0 || registryRetry < next) {
-		next = registryRetry
+	if first.IsZero() {
+		return 0
 	}
-	return next
+	return max(first.Sub(now), time.Millisecond)
 }
 
 func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Release) (*snapshot, error) {
@@ -197,27 +196,6 @@ func hostsByEnvironment(ctx context.Context, reader client.Reader, bridge []v1al
 	return out, nil
 }
 
-func (r *releaseReconciler) registryFor(ctx context.Context, p *v1alpha1.Project) (*registry.Client, error) {
-	credentials, err := registryCredentials(ctx, r.Client, p)
-	if err != nil {
-		return nil, err
-	}
-	return registry.New(credentials)
-}
-
-// registryCredentials is the project's dockerconfigjson; nil when it declares none, or when its Secret is missing: then
-// the registry's refusal says so.
-func registryCredentials(ctx context.Context, reader client.Reader, p *v1alpha1.Project) ([]byte, error) {
-	if p.Spec.RegistrySecretRef == "" {
-		return nil, nil
-	}
-	var s corev1.Secret
-	if err := reader.Get(ctx, client.ObjectKey{Namespace: p.Name, Name: p.Spec.RegistrySecretRef}, &s); err != nil {
-		return nil, client.IgnoreNotFound(err)
-	}
-	return s.Data[corev1.DockerConfigJsonKey], nil
-}
-
 // write patches the status if it changed and tells what changed as events.
 func (r *releaseReconciler) write(ctx context.Context, project *v1alpha1.Project, release *v1alpha1.Release, status v1alpha1.ReleaseStatus) error {
 	if sameStatus(release.Status, status) {
@@ -236,51 +214,6 @@ func (r *releaseReconciler) write(ctx context.Context, project *v1alpha1.Project
 	}
 	for _, e := range releaseEvents(old, status) {
 		r.events.Eventf(release, nil, e.typ, e.reason, e.action, "%s", e.message)
-	}
-	return nil
-}
-
-// tag gives the images the tags of every environment that the release was authorised for. It runs after the authorisation
-// is stored; what could not be tagged is tried again and does not hold the deployment up, since that goes by digest.
-func (r *releaseReconciler) tag(ctx context.Context, s *snapshot, release *v1alpha1.Release, images *registry.Client) error {
-	var problems []error
-	base := release.DeepCopy()
-	for i := range release.Status.Environments {
-		e := &release.Status.Environments[i]
-		if len(e.Tags) > 0 || e.Phase == v1alpha1.PhaseSuperseded || release.Status.Bundle == nil || len(release.Status.Bundle.Images) == 0 {
-			continue
-		}
-		env := s.bridge[slices.IndexFunc(s.bridge, func(v v1alpha1.Environment) bool { return v.Name == e.Name })]
-		tags, err := renderTags(env, release)
-		if err != nil {
-			continue // told as the bundle's problem
-		}
-		if err := tagAll(ctx, images, release.Status.Bundle.Images, tags); err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		e.Tags = tags
-	}
-	if !sameStatus(base.Status, release.Status) {
-		if err := r.Status().Patch(ctx, release, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
-			return fmt.Errorf("write tags: %w", err)
-		}
-	}
-	if err := errors.Join(problems...); err != nil {
-		log.FromContext(ctx).Info("tagging will be tried again", "cause", err.Error())
-		r.events.Eventf(release, nil, corev1.EventTypeWarning, "TagFailed", "Tag", "%s", err)
-		return err
-	}
-	return nil
-}
-
-func tagAll(ctx context.Context, images *registry.Client, frozen []v1alpha1.FrozenImage, tags []string) error {
-	for _, img := range frozen {
-		for _, tag := range tags {
-			if err := images.Tag(ctx, img.Repository, img.Digest, tag); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/utils/lru"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -36,7 +37,9 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/archive"
+	"gitlab.com/dynors/sirrat/internal/egress"
 	"gitlab.com/dynors/sirrat/internal/journal"
+	"gitlab.com/dynors/sirrat/internal/registry"
 	"gitlab.com/dynors/sirrat/internal/signing"
 )
 
@@ -94,6 +97,8 @@ type Options struct {
 	URL string
 	// Agents are the published programs of agents. Nil: agents are not updated.
 	Agents *agentfiles.Files
+	// Egress says which addresses of registries may be connected to.
+	Egress egress.Guard
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
@@ -110,7 +115,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
-	keys := o.Keys
+	keys, images := o.Keys, registries{mgr.GetClient(), registry.NewPool(o.Egress)}
 	approvals, err := newGuard(mgr.GetClient(), approvalsPolicy)
 	if err != nil {
 		return err
@@ -133,11 +138,13 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		func() error {
 			return setupRelease(mgr, &releaseReconciler{
 				Client: c, events: rec, guard: approvals, freezer: fz, journal: o.Journal, verifier: keys.verifier(), now: o.Now,
+				registries: images, looked: lru.New(lookedAt),
 			})
 		},
 		func() error {
 			return setupAttest(mgr, &attestReconciler{
 				Client: c, events: rec, key: keys.Signer, backoff: flowcontrol.NewBackOff(attestRetry, attestRetryMost), now: o.Now,
+				registries: images,
 			})
 		},
 		func() error {

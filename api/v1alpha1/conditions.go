@@ -17,6 +17,9 @@ const (
 
 	// ConditionFrozen is True on a Release whose images are all pinned to digests.
 	ConditionFrozen = "Frozen"
+	// ConditionTagged is True on a Release once the registry has its images under the tags of every environment that it was
+	// let into; False with what keeps it from that. Absent before the first. Deployments do not wait for it.
+	ConditionTagged = "Tagged"
 	// ConditionApprovalsGuarded is False on a Release when the admission policy that protects approvals is missing:
 	// then no approval is honoured.
 	ConditionApprovalsGuarded = "ApprovalsGuarded"
@@ -65,6 +68,12 @@ const (
 	ReasonResolved        = "Resolved"        // all images have digests
 	ReasonImageNotFound   = "ImageNotFound"   // a tag or digest is not in the registry
 	ReasonRegistryError   = "RegistryError"   // the registry did not answer as it should
+	ReasonTagged          = "Tagged"          // every tag is in the registry
+	ReasonTagTaken        = "TagTaken"        // a version's tag names another digest: it is never overwritten
+	ReasonTagImmutable    = "TagImmutable"    // the registry lets nobody move the tag
+	ReasonRegistryDenied  = "RegistryDenied"  // the registry refuses the project's account, or the tag is protected
+	ReasonRegistryBusy    = "RegistryBusy"    // the registry asks to come back later
+	ReasonRegistryFull    = "RegistryFull"    // the registry has no room
 	ReasonComposeInvalid  = "ComposeInvalid"  // a compose file cannot be used
 	ReasonAttached        = "Attached"        // the proofs are at the images
 	ReasonPolicyPresent   = "PolicyPresent"   // approvals are protected by admission

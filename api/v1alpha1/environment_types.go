@@ -48,7 +48,10 @@ type EnvironmentSpec struct {
 	After string `json:"after,omitempty"`
 
 	// Tags that a release's images receive in the registry once it is authorised here, all on the same digest. Go templates
-	// over .SHA7, .Commit, .Version, .Branch and .Environment. Default: "<environment>-{{ .SHA7 }}".
+	// over .SHA7, .Commit, .Version, .Branch and .Environment. Default: "<environment>-{{ .SHA7 }}", which is added as well
+	// where no template names a commit or version, so that no digest in use is without a tag of its own. A tag that names a
+	// version (.Version, or a text like v1.3.0) is never taken from another digest; any other goes with the release that was
+	// authorised last.
 	// Example: ["{{ .Version }}", "latest"].
 	// +optional
 	// +kubebuilder:validation:MaxItems=8

@@ -94,7 +94,10 @@ type ProjectSpec struct {
 	Retention Retention `json:"retention,omitzero"`
 
 	// Secret of type kubernetes.io/dockerconfigjson in the project's namespace with which images are resolved, tagged and
-	// pulled. Delivered to the hosts that run the project. Default: none, anonymous access.
+	// pulled. Delivered to the hosts that run the project. Default: none, anonymous access. A key ca.crt in it holds the
+	// certificates (PEM) of private authorities that its registries and their token servers are signed by; what the system
+	// trusts is trusted besides. Engines on hosts are told of them in /etc/docker/certs.d as ever. A Secret for them alone has
+	// {"auths":{}} under .dockerconfigjson.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	RegistrySecretRef string `json:"registrySecretRef,omitempty"`

@@ -191,7 +191,7 @@ type ReleaseStatus struct {
 	// while it changes are not believed.
 	// +optional
 	Guard string `json:"guard,omitempty"`
-	// Ready, Reconciling, Stalled, Frozen, ApprovalsGuarded; Attested where proofs are attached to the images.
+	// Ready, Reconciling, Stalled, Frozen, Tagged, ApprovalsGuarded; Attested where proofs are attached to the images.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

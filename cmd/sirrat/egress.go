@@ -15,7 +15,7 @@ import (
 type egressFlags struct{ networks []string }
 
 func (f *egressFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&f.networks, "allow-private-addresses", nil, "networks or addresses, beyond the public internet, in which projects may name issuers of id_tokens and webhooks, for a GitLab of your own. Example: 10.1.0.0/16,192.168.7.20")
+	cmd.Flags().StringSliceVar(&f.networks, "allow-private-addresses", nil, "networks or addresses, beyond the public internet, in which projects may name registries, issuers of id_tokens and webhooks, for a registry or GitLab of your own. Example: 10.1.0.0/16,192.168.7.20")
 }
 
 func (f egressFlags) guard() (egress.Guard, error) {

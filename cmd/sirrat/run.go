@@ -69,6 +69,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	offerOwnAgent(agents, o.log)
 	setup := controllers.Options{
 		Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page, Agents: agents, URL: o.publicURL,
+		Egress: guard,
 	}
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err

@@ -25,6 +25,7 @@ import (
 	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/archive"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
+	"gitlab.com/dynors/sirrat/internal/egress"
 	"gitlab.com/dynors/sirrat/internal/journal"
 )
 
@@ -91,7 +92,8 @@ func Start(ctx context.Context, e *cptest.Env, o Options) (*Running, error) {
 	if r.Journal, err = journal.Open(store, r.Keys.Signer, now, controllers.Anchor{Client: direct}); err != nil {
 		return nil, err
 	}
-	setup := controllers.Options{Keys: r.Keys, Journal: r.Journal, Archive: store, Agents: r.Agents, URL: "https://sirrat.example", Now: now}
+	setup := controllers.Options{Keys: r.Keys, Journal: r.Journal, Archive: store, Agents: r.Agents, URL: "https://sirrat.example", Now: now,
+		Egress: egress.Guard{Private: true}}
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return nil, err
 	}

@@ -167,7 +167,7 @@ func (d *demo) startServer(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.server = &process{name: "server", log: d.path("server.log"), argv: []string{
-		d.program("sirrat"), "server", "--data-dir", d.path("server"), "--kube-bind", kube, "--http-bind", web,
+		d.program("sirrat"), "server", "--data-dir", d.path("server"), "--allow-private-addresses", "127.0.0.1", "--kube-bind", kube, "--http-bind", web,
 		"--smtp", "smtp://" + d.mail.addr, "--mail-from", "SIRRAT <sirrat@dynors.com>"}}
 	start := time.Now()
 	if err := startProcess(d.server); err != nil {

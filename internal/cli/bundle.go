@@ -90,7 +90,7 @@ func (s *session) exportBundle(ctx context.Context, o bundleOptions) error {
 		if err != nil {
 			return wrap("read --registry-config", err)
 		}
-		if images, err = registry.New(text); err != nil {
+		if images, err = registry.New(text, nil); err != nil {
 			return err
 		}
 	}

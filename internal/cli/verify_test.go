@@ -65,7 +65,7 @@ type stand struct {
 func newStand(t *testing.T, r *registrytest.Registry) *stand {
 	t.Helper()
 	return &stand{
-		registry: r, repository: r.Host + "/shop/backend", digest: r.Push(t, "shop/backend", "v1").String(),
+		registry: r, repository: r.Host + "/shop/backend", digest: r.Push("shop/backend", "v1"),
 		installation: newSigner(t), client: newSigner(t), opened: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC),
 	}
 }
@@ -76,7 +76,7 @@ func (s *stand) images(digest string) []v1alpha1.FrozenImage {
 
 func (s *stand) attach(t *testing.T, a registry.Artifact) {
 	t.Helper()
-	c, err := registry.New(nil)
+	c, err := registry.New(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,20 +4,20 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"gitlab.com/dynors/sirrat/internal/offline"
 )
 
 // ForUser makes a client with the credentials of whoever runs this process: those of `docker login`.
-func ForUser() *Client {
-	return &Client{keychain: authn.DefaultKeychain, transport: remote.DefaultTransport}
-}
+func ForUser() *Client { return newClient(authn.DefaultKeychain, remote.DefaultTransport) }
 
 // in is the repository of a pinned image.
 func in(pinned, digest string) (name.Digest, error) {
@@ -38,13 +38,8 @@ func (c *Client) Manifest(ctx context.Context, pinned, digest string) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	d, err := remote.Get(ref, c.options(ctx)...)
-	if err != nil {
-		return nil, explain("read "+ref.String(), err)
-	}
-	return d.Manifest, nil
+	m, err := c.manifest(ctx, ref.Context(), false, digest)
+	return m.content, err
 }
 
 // Blob opens a blob in the repository of a pinned image. It is as compressed as the registry has it, and not bounded in time:
@@ -56,11 +51,21 @@ func (c *Client) Blob(ctx context.Context, pinned string, d offline.Descriptor) 
 	}
 	layer, err := remote.Layer(ref, c.options(ctx)...)
 	if err != nil {
-		return nil, explain("read "+ref.String(), err)
+		return nil, explain("read", ref, err)
 	}
 	content, err := layer.Compressed()
 	if err != nil {
-		return nil, explain("read "+ref.String(), err)
+		return nil, explain("read", ref, err)
 	}
 	return content, nil
+}
+
+// explain is the problem that a call of the library ended with.
+func explain(doing string, about name.Reference, err error) error {
+	r := request{repo: about.Context(), doing: doing + " " + about.String()}
+	var t *transport.Error
+	if errors.As(err, &t) {
+		return answered(r, t)
+	}
+	return unanswered(r, err, callTimeout)
 }

@@ -72,7 +72,7 @@ func (c *Client) Attach(ctx context.Context, repository, digest string, a Artifa
 	}
 	about, err := puller.Head(ctx, subject)
 	if err != nil {
-		return "", false, explain("look up "+subject.String(), err)
+		return "", false, explain("look up", subject, err)
 	}
 	m, layers, err := artifactManifest(*about, a)
 	if err != nil {
@@ -87,11 +87,11 @@ func (c *Client) Attach(ctx context.Context, repository, digest string, a Artifa
 	}
 	for _, layer := range layers {
 		if err := pusher.Upload(ctx, subject.Context(), layer); err != nil {
-			return "", false, explain("push to "+subject.Context().String(), err)
+			return "", false, explain("push what is attached to", subject, err)
 		}
 	}
 	if err := pusher.Put(ctx, subject.Context().Digest(hash.String()), rawManifest(m)); err != nil {
-		return "", false, explain("attach to "+subject.String(), err)
+		return "", false, explain("attach to", subject, err)
 	}
 	listed, err := c.listed(ctx, puller, subject, hash)
 	if err == nil && !listed {
@@ -121,11 +121,11 @@ func (c *Client) listed(ctx context.Context, puller *remote.Puller, subject name
 func (c *Client) referrers(ctx context.Context, puller *remote.Puller, subject name.Digest) ([]v1.Descriptor, error) {
 	index, err := remote.Referrers(subject, append(c.options(ctx), remote.Reuse(puller))...)
 	if err != nil {
-		return nil, explain("list what is attached to "+subject.String(), err)
+		return nil, explain("list what is attached to", subject, err)
 	}
 	m, err := index.IndexManifest()
 	if err != nil {
-		return nil, explain("list what is attached to "+subject.String(), err)
+		return nil, explain("list what is attached to", subject, err)
 	}
 	return m.Manifests, nil
 }
@@ -239,7 +239,7 @@ func (c *Client) artifact(ctx context.Context, puller *remote.Puller, subject na
 	ref := subject.Context().Digest(d.Digest.String())
 	got, err := puller.Get(ctx, ref)
 	if err != nil {
-		return nil, explain("read "+ref.String(), err)
+		return nil, explain("read", ref, err)
 	}
 	var m v1.Manifest
 	if err := json.Unmarshal(got.Manifest, &m); err != nil {
@@ -272,16 +272,16 @@ func readLayer(ctx context.Context, puller *remote.Puller, ref name.Digest, size
 	}
 	layer, err := puller.Layer(ctx, ref)
 	if err != nil {
-		return nil, explain("read "+ref.String(), err)
+		return nil, explain("read", ref, err)
 	}
 	content, err := layer.Compressed()
 	if err != nil {
-		return nil, explain("read "+ref.String(), err)
+		return nil, explain("read", ref, err)
 	}
 	defer content.Close()
 	data, err := io.ReadAll(io.LimitReader(content, maxArtifactLayer+1))
 	if err != nil {
-		return nil, explain("read "+ref.String(), err)
+		return nil, explain("read", ref, err)
 	}
 	if int64(len(data)) != size {
 		return nil, fmt.Errorf("layer %s has another size than %d bytes", ref.DigestStr(), size)

@@ -6,10 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 
@@ -48,7 +44,7 @@ func (c *counter) take() []string {
 
 func client(t *testing.T) (*Client, *counter) {
 	t.Helper()
-	c, err := New(nil)
+	c, err := New(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +64,7 @@ func TestAttach(t *testing.T) {
 	for what, start := range map[string]func(testing.TB) *registrytest.Registry{"referrers": registrytest.InProcess, "fallback tag": registrytest.Debian} {
 		t.Run(what, func(t *testing.T) {
 			r := start(t)
-			digest, other := r.Push(t, "shop/backend", "dev").String(), r.Push(t, "shop/backend", "other").String()
+			digest, other := r.Push("shop/backend", "dev"), r.Push("shop/backend", "other")
 			repository := r.Host + "/shop/backend"
 			c, requests := client(t)
 
@@ -124,18 +120,16 @@ func TestAttach(t *testing.T) {
 
 // A list that somebody else wrote over is noticed, and the next try mends it.
 func TestAttachIsNotListed(t *testing.T) {
-	serve := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	r := registrytest.Debian(t)
+	digest := r.Push("shop/backend", "dev")
 	var lose atomic.Bool
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		if q.Method == http.MethodPut && strings.Contains(q.URL.Path, "/manifests/sha256-") && lose.CompareAndSwap(true, false) {
-			w.WriteHeader(http.StatusCreated)
-			return
+	r.Misbehave(func(w http.ResponseWriter, q *http.Request) bool {
+		if q.Method != http.MethodPut || !strings.Contains(q.URL.Path, "/manifests/sha256-") || !lose.CompareAndSwap(true, false) {
+			return false
 		}
-		serve.ServeHTTP(w, q)
-	}))
-	t.Cleanup(server.Close)
-	r := &registrytest.Registry{Host: strings.TrimPrefix(server.URL, "http://")}
-	digest := r.Push(t, "shop/backend", "dev").String()
+		w.WriteHeader(http.StatusCreated)
+		return true
+	})
 	c, _ := client(t)
 	lose.Store(true)
 	if _, _, err := c.Attach(t.Context(), r.Host+"/shop/backend", digest, note("one")); !errors.Is(err, errNotListed) {
@@ -152,23 +146,23 @@ func TestAttachIsNotListed(t *testing.T) {
 // Nothing is attached to an image that is not there, and what cannot be read is told for what it is.
 func TestAttachedThatCannotBeRead(t *testing.T) {
 	r := registrytest.InProcess(t)
-	digest := r.Push(t, "shop/backend", "dev")
+	digest := r.Push("shop/backend", "dev")
 	repository := r.Host + "/shop/backend"
 	c, _ := client(t)
 	if _, _, err := c.Attach(t.Context(), repository, "sha256:"+strings.Repeat("0", 64), note("x")); err == nil || !strings.Contains(err.Error(), "not in the registry") {
 		t.Errorf("attached to nothing: %v", err)
 	}
-	if found, complete, err := c.Attached(t.Context(), repository, digest.String(), testType); err != nil || len(found) > 0 || !complete {
+	if found, complete, err := c.Attached(t.Context(), repository, digest, testType); err != nil || len(found) > 0 || !complete {
 		t.Errorf("nothing is attached: %+v, %v", found, err)
 	}
-	subject, err := name.NewDigest(repository + "@" + digest.String())
+	subject, err := name.NewDigest(repository + "@" + digest)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, layer := range map[string]ArtifactLayer{
 		"too large": {MediaType: "text/plain", Data: bytes.Repeat([]byte("x"), maxArtifactLayer+1)},
 	} {
-		if _, _, err := c.Attach(t.Context(), repository, digest.String(), Artifact{Type: testType, Layers: []ArtifactLayer{layer}}); err != nil {
+		if _, _, err := c.Attach(t.Context(), repository, digest, Artifact{Type: testType, Layers: []ArtifactLayer{layer}}); err != nil {
 			t.Fatal(name, err)
 		}
 	}
@@ -191,7 +185,7 @@ func TestAttachedThatCannotBeRead(t *testing.T) {
 	if err := remote.Put(tag, rawManifest(lie)); err != nil {
 		t.Fatal(err)
 	}
-	found, _, err := c.Attached(t.Context(), repository, digest.String(), testType)
+	found, _, err := c.Attached(t.Context(), repository, digest, testType)
 	if err != nil || len(found) != 2 {
 		t.Fatalf("%+v, %v", found, err)
 	}

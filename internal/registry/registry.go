@@ -1,15 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package registry resolves tags to digests and moves tags, in any registry that speaks the OCI distribution
-// specification. Every call is bounded in time.
+// specification (read: v1.1.1) and authenticates as the Docker registry does: not at all, with a password, or with a bearer
+// token of a token server (read: distribution 2.8, "Token Authentication Specification").
 //
-// It wraps github.com/google/go-containerregistry and may import internal/offline, whose source of images it is.
+// To promote an image is to put its manifest, or its index when it is for several architectures, under one more tag: two
+// requests, HEAD of the tag and PUT, and no blob. That takes that the manifest is known, which it is since Pin; otherwise it
+// is read first, by its digest. What was read is checked against the digest before it is kept or put anywhere.
+//
+// Every call is bounded in time and none waits: a registry that cannot answer is a Problem that says when it may be asked
+// again, and until then nothing is sent to it.
+//
+// It wraps github.com/google/go-containerregistry and may import internal/egress and internal/offline, whose source of images it is.
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -18,7 +28,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
 
 	dockerconfig "github.com/docker/cli/cli/config"
 )
@@ -26,27 +37,39 @@ import (
 // callTimeout bounds one call to a registry.
 const callTimeout = 30 * time.Second
 
-// ErrNotFound says that the registry answered that there is no such tag, digest or repository.
-var ErrNotFound = errors.New("not in the registry")
-
-// Client talks to registries with the credentials of one project.
-type Client struct {
-	keychain  authn.Keychain
-	transport http.RoundTripper
-}
+// manifestTypes are what a tag may name: indexes first, so that an image for several architectures is taken as a whole.
+var manifestTypes = strings.Join([]string{
+	string(types.OCIImageIndex), string(types.DockerManifestList), string(types.OCIManifestSchema1), string(types.DockerManifestSchema2),
+}, ", ")
 
 // New makes a client. dockerConfigJSON is the content of a Secret of type kubernetes.io/dockerconfigjson; nil for
-// anonymous access.
-func New(dockerConfigJSON []byte) (*Client, error) {
-	c := &Client{keychain: anonymous{}, transport: remote.DefaultTransport}
+// anonymous access. ca are certificates (PEM) of authorities that registries and their token servers may be signed by,
+// besides those that the system trusts; nil for none. It connects to any address: clients of a Pool are guarded.
+func New(dockerConfigJSON, ca []byte) (*Client, error) {
+	return makeClient(dockerConfigJSON, ca, nil)
+}
+
+func makeClient(dockerConfigJSON, ca []byte, dialer *net.Dialer) (*Client, error) {
+	transport, err := transportFor(ca, dialer)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := keychainOf(dockerConfigJSON)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(keys, transport), nil
+}
+
+func keychainOf(dockerConfigJSON []byte) (authn.Keychain, error) {
 	if len(dockerConfigJSON) == 0 {
-		return c, nil
+		return anonymous{}, nil
 	}
 	file, err := dockerconfig.LoadFromReader(strings.NewReader(string(dockerConfigJSON)))
 	if err != nil {
 		return nil, errors.New("the registry secret is not a Docker config.json") // the cause could quote a password
 	}
-	c.keychain = keychainFunc(func(host string) (authn.Authenticator, error) {
+	return keychainFunc(func(host string) (authn.Authenticator, error) {
 		if host == name.DefaultRegistry {
 			host = authn.DefaultAuthKey
 		}
@@ -61,49 +84,180 @@ func New(dockerConfigJSON []byte) (*Client, error) {
 			Username: auth.Username, Password: auth.Password, Auth: auth.Auth,
 			IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken,
 		}), nil
-	})
-	return c, nil
+	}), nil
 }
 
-// Resolve is the digest of a reference ("repo:tag", "repo@sha256:…", or a short name as Docker understands it).
+// Resolve is the digest of a reference ("repo:tag", "repo@sha256:…", or a short name as Docker understands it). It takes one
+// HEAD, which registries do not count as a pull.
 func (c *Client) Resolve(ctx context.Context, ref string) (string, error) {
 	parsed, err := parse(ref)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	desc, err := remote.Head(parsed, c.options(ctx)...)
-	if err != nil {
-		return "", explain("look up "+ref, err)
-	}
-	return desc.Digest.String(), nil
+	return c.digestOf(ctx, parsed.Context(), false, "look up "+ref, parsed.Identifier())
 }
 
-// Tag gives a digest of a repository one more tag. Doing so again changes nothing.
-func (c *Client) Tag(ctx context.Context, repository, digest, tag string) error {
-	source, err := name.NewDigest(repository + "@" + digest)
+// Pin is the digest of a reference whose manifest is then read, checked and remembered, so that it can be tagged at once. A
+// registry that serves other bytes than the digest names is a Problem here already.
+func (c *Client) Pin(ctx context.Context, ref string) (string, error) {
+	pinned, err := c.Resolve(ctx, ref)
 	if err != nil {
-		return fmt.Errorf("image %s@%s: %w", repository, digest, err)
+		return "", err
 	}
-	target, err := name.NewTag(repository + ":" + tag)
+	parsed, err := parse(ref)
 	if err != nil {
-		return fmt.Errorf("tag %s: %w", tag, err)
+		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if desc, err := remote.Head(target, c.options(ctx)...); err == nil && desc.Digest.String() == digest {
+	if _, err := c.manifest(ctx, parsed.Context(), false, pinned); err != nil {
+		return "", err
+	}
+	return pinned, nil
+}
+
+// Tagging is one more tag for a digest of a repository.
+type Tagging struct {
+	Repository, Digest, Tag string
+	// Moves says that the tag may be taken from another digest. One that does not move is never overwritten.
+	Moves bool
+}
+
+// Tag gives a digest of a repository one more tag. Doing so again changes nothing and takes one HEAD.
+func (c *Client) Tag(ctx context.Context, t Tagging) error {
+	repo, err := name.NewRepository(t.Repository)
+	if err != nil {
+		return fmt.Errorf("image %s: %w", t.Repository, err)
+	}
+	if _, err := name.NewTag(t.Repository + ":" + t.Tag); err != nil {
+		return fmt.Errorf("tag %s: %w", t.Tag, err)
+	}
+	key := repo.Name() + ":" + t.Tag + "=" + t.Digest
+	for _, wait := range []string{key, writing(repo)} {
+		if p := c.paused(wait); p != nil {
+			return p
+		}
+	}
+	err = c.tag(ctx, repo, t)
+	var p *Problem
+	if errors.As(err, &p) && p.Until.IsZero() && p.Kind != KindNotFound {
+		p.Until = c.now().Add(mendPause)
+		c.pause(key, p)
+	}
+	return err
+}
+
+func (c *Client) tag(ctx context.Context, repo name.Repository, t Tagging) error {
+	doing := "tag " + t.Repository + ":" + t.Tag
+	taken, err := c.digestOf(ctx, repo, true, doing, t.Tag)
+	switch {
+	case errors.Is(err, ErrNotFound):
+	case err != nil:
+		return err
+	case taken == t.Digest:
 		return nil
+	case !t.Moves:
+		return &Problem{Kind: KindTaken, Doing: doing, Text: fmt.Sprintf("the tag is taken: it names %s, and the release is %s. "+
+			"A version's tag is never moved: give the release another version, or delete the tag in the registry if it was a mistake", taken, t.Digest)}
 	}
-	desc, err := remote.Get(source, c.options(ctx)...)
+	m, err := c.manifest(ctx, repo, true, t.Digest)
 	if err != nil {
-		return explain("read "+source.String(), err)
+		return err
 	}
-	if err := remote.Tag(target, desc, c.options(ctx)...); err != nil {
-		return explain("tag "+target.String(), err)
+	answer, err := c.do(ctx, request{
+		repo: repo, push: true, doing: doing, method: http.MethodPut, path: "manifests/" + t.Tag, body: m.content, header: map[string]string{"Content-Type": m.mediaType},
+		refused: func(said string, status int) *Problem { return refusedTag(t, doing, taken, said, status) },
+	})
+	if err != nil {
+		return err
+	}
+	stored := answer.header.Get(digestHeader)
+	if stored == "" { // it may be left out: then it is looked up
+		if stored, err = c.digestOf(ctx, repo, true, doing, t.Tag); err != nil {
+			return err
+		}
+	}
+	if stored != t.Digest {
+		return &Problem{Kind: KindMismatch, Doing: doing, Text: fmt.Sprintf("the registry stored %s where %s was sent: do not use this tag", stored, t.Digest)}
 	}
 	return nil
 }
+
+// refusedTag is a refusal to write a tag. Harbor answers 412 for an immutable tag (read: 2.12), other registries 409; GitLab
+// (read: 18) and those that mean the account answer 401 or 403.
+func refusedTag(t Tagging, doing, taken, said string, status int) *Problem {
+	named := "it names no image yet"
+	if taken != "" {
+		named = "it names " + taken
+	}
+	text := fmt.Sprintf("the registry refuses to write the tag (%d%s): %s, and the release is %s. ", status, said, named, t.Digest)
+	switch status {
+	case http.StatusConflict, http.StatusPreconditionFailed:
+		return &Problem{Kind: KindImmutable, Doing: doing, Text: text + "It is immutable there: exempt it from the rule, or use a tag of its own for each release in spec.tags of the Environment"}
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return &Problem{Kind: KindDenied, Doing: doing, Text: text + "The tag is protected, a quota is used up, or the account of spec.registrySecretRef of the Project may only read"}
+	}
+	return nil
+}
+
+// manifest as a registry has it.
+type manifest struct {
+	mediaType string
+	content   []byte
+}
+
+// manifest reads what a digest names, and checks it. It is remembered when it is of an ordinary size.
+func (c *Client) manifest(ctx context.Context, repo name.Repository, push bool, pinned string) (manifest, error) {
+	key := repo.Name() + "@" + pinned
+	if known, ok := c.known.Get(key); ok {
+		return known.(manifest), nil
+	}
+	doing := "read " + key
+	want, err := digest.Parse(pinned)
+	if err != nil {
+		return manifest{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	answer, err := c.do(ctx, request{repo: repo, push: push, doing: doing, method: http.MethodGet, path: "manifests/" + pinned, header: acceptManifests})
+	if err != nil {
+		return manifest{}, err
+	}
+	if got := want.Algorithm().FromBytes(answer.body); got != want {
+		return manifest{}, &Problem{Kind: KindMismatch, Doing: doing, Text: fmt.Sprintf("the registry serves other bytes than this digest names: theirs is %s. Push the image again; nothing is made of what it serves", got)}
+	}
+	m := manifest{mediaType: answer.header.Get("Content-Type"), content: answer.body}
+	if len(m.content) <= rememberedSize {
+		c.known.Add(key, m)
+	}
+	return m, nil
+}
+
+// digestOf asks with HEAD what a tag or digest names; with GET where a registry does not tell with HEAD.
+func (c *Client) digestOf(ctx context.Context, repo name.Repository, push bool, doing, identifier string) (string, error) {
+	ask := request{repo: repo, push: push, doing: doing, method: http.MethodHead, path: "manifests/" + identifier, header: acceptManifests}
+	answer, err := c.do(ctx, ask)
+	if err != nil {
+		return "", err
+	}
+	told := answer.header.Get(digestHeader)
+	if told == "" {
+		ask.method = http.MethodGet
+		if answer, err = c.do(ctx, ask); err != nil {
+			return "", err
+		}
+		told = cmp.Or(answer.header.Get(digestHeader), digest.FromBytes(answer.body).String())
+	}
+	parsed, err := digest.Parse(told)
+	if err != nil {
+		return "", &Problem{Kind: KindMismatch, Doing: doing, Text: fmt.Sprintf("the registry names no digest but %.100q", told)}
+	}
+	if asked, err := digest.Parse(identifier); err == nil && asked != parsed {
+		return "", &Problem{Kind: KindMismatch, Doing: doing, Text: fmt.Sprintf("the registry answers with %s", parsed)}
+	}
+	return parsed.String(), nil
+}
+
+// digestHeader in which registries tell the digest of a manifest.
+const digestHeader = "Docker-Content-Digest"
+
+var acceptManifests = map[string]string{"Accept": manifestTypes}
 
 // Repository is a reference without tag and digest, in full ("postgres:16" → "docker.io/library/postgres").
 func Repository(ref string) (string, error) {
@@ -128,20 +282,6 @@ func parse(ref string) (name.Reference, error) {
 
 func (c *Client) options(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(c.keychain), remote.WithTransport(c.transport)}
-}
-
-func explain(doing string, err error) error {
-	var t *transport.Error
-	if errors.As(err, &t) {
-		switch t.StatusCode {
-		case http.StatusNotFound:
-			return fmt.Errorf("%s: %w", doing, ErrNotFound)
-		case http.StatusUnauthorized, http.StatusForbidden:
-			return fmt.Errorf("%s: the registry refuses access (%d): check spec.registrySecretRef of the Project", doing, t.StatusCode)
-		}
-		return fmt.Errorf("%s: the registry answered %d", doing, t.StatusCode)
-	}
-	return fmt.Errorf("%s: %w", doing, err)
 }
 
 type keychainFunc func(host string) (authn.Authenticator, error)

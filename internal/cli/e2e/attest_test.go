@@ -117,7 +117,7 @@ func TestAttestingHoldsNothingUp(t *testing.T) {
 	keys := k.attesting(t, "", repository)
 	name := k.release(t, repository, commit)
 	k.attested(t, name, 1)
-	r.Down.Store(true)
+	r.Misbehave(registrytest.Down)
 	k.as(t, qa, nil, "approve", name, "qa", "--yes", "-n", k.project).expect(t, 0, "Gate qa is open")
 	k.deployed(t, commit, "recette")
 	cptest.Wait(t, "the release to be in recette and to say what is wrong", func(ctx context.Context) error {
@@ -133,7 +133,7 @@ func TestAttestingHoldsNothingUp(t *testing.T) {
 	})
 	image := repository + ":dev-" + v1alpha1.ShortSHA(commit)
 	k.as(t, dev, nil, append([]string{"verify", image}, keys...)...).expect(t, 1, "docker login")
-	r.Down.Store(false)
+	r.Misbehave(nil)
 	k.attested(t, name, 2)
 	k.as(t, dev, nil, append([]string{"verify", image, "--gate", "qa"}, keys...)...).expect(t, 0, "Proven.")
 }

@@ -298,7 +298,7 @@ func (p *page) bundle(r *v1alpha1.Release) {
 
 // stalled closes with what somebody must mend.
 func (p *page) stalled(r *v1alpha1.Release) {
-	for _, kind := range []string{v1alpha1.ConditionFrozen, v1alpha1.ConditionApprovalsGuarded, v1alpha1.ConditionStalled} {
+	for _, kind := range []string{v1alpha1.ConditionFrozen, v1alpha1.ConditionTagged, v1alpha1.ConditionApprovalsGuarded, v1alpha1.ConditionStalled} {
 		c := condition(r.Status.Conditions, kind)
 		if c == nil || (c.Status == "True") != (kind == v1alpha1.ConditionStalled) || c.Message == "" {
 			continue

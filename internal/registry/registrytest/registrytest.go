@@ -1,169 +1,455 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registrytest starts registries for tests: Debian's docker-registry (distribution 2.8, which lists no referrers), and
-// one in the process that does. Only tests import it.
+// Package registrytest runs registries in tests, behind a proxy that counts what passes and misbehaves on demand: Debian's
+// docker-registry (distribution 2.8, which lists no referrers), and one of the process that does. Only tests import it.
 package registrytest
 
 import (
 	"bytes"
 	"context"
-	"errors"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// Registry is one that runs until the test ends.
-type Registry struct {
-	// Host is its address, without scheme.
-	Host string
-	// Down makes one of the process answer 503; Debian's ignores it.
-	Down atomic.Bool
+// How a registry knows who asks.
+const (
+	Anonymous = ""
+	Htpasswd  = "htpasswd"
+	Token     = "token"
+)
+
+// The one account of a registry that knows who asks.
+const (
+	User     = "ci"
+	Password = "canary-77aa"
+	// hash of the password, as htpasswd -B writes it.
+	hash = "$2a$04$B1MQUudLwhCCPt2iF0WNnuPJvOd.emPmQdScOM48n3XqEDJOoQ9p2"
+)
+
+// startTimeout bounds the start of the registry.
+const startTimeout = 30 * time.Second
+
+// Options of Start.
+type Options struct {
+	// Auth is Anonymous, Htpasswd or Token.
+	Auth string
+	// TLS makes it answer with a certificate that only CA vouches for.
+	TLS bool
+	// Referrers makes it one of the process with the referrers API of distribution-spec v1.1.0; it knows nobody, so that Auth
+	// has to be Anonymous.
+	Referrers bool
 }
 
-// InProcess is a registry with the referrers API of distribution-spec v1.1.0.
+// Debian is Debian's docker-registry, open to everybody.
+func Debian(t testing.TB) *Registry {
+	t.Helper()
+	return Start(t, Options{})
+}
+
+// InProcess is a registry that lists referrers, open to everybody.
 func InProcess(t testing.TB) *Registry {
 	t.Helper()
-	r := &Registry{}
-	serve := registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		if r.Down.Load() {
-			http.Error(w, "down", http.StatusServiceUnavailable)
-			return
+	return Start(t, Options{Referrers: true})
+}
+
+// Seen is a request that passed.
+type Seen struct {
+	Method, Path string
+	Status       int
+	// Sent and Received are the bytes of bodies, as the client sees them.
+	Sent, Received int64
+}
+
+// Blob says that it was about a blob.
+func (s Seen) Blob() bool { return strings.Contains(s.Path, "/blobs/") }
+
+// Fault answers in the registry's place, or returns false to let the registry answer.
+type Fault func(w http.ResponseWriter, r *http.Request) bool
+
+// Down is the Fault of a registry that is away.
+func Down(w http.ResponseWriter, _ *http.Request) bool {
+	http.Error(w, "down", http.StatusServiceUnavailable)
+	return true
+}
+
+// Registry is a registry that runs.
+type Registry struct {
+	testing.TB
+	// Host is where clients reach it.
+	Host   string
+	server *httptest.Server
+	proxy  *httputil.ReverseProxy
+	tokens *tokens
+	auth   string
+
+	mu    sync.Mutex
+	fault Fault
+	seen  []Seen
+}
+
+// Start starts a registry; it is gone when the test is over.
+func Start(t testing.TB, o Options) *Registry {
+	t.Helper()
+	backend := freeAddress(t)
+	r := &Registry{TB: t, auth: o.Auth, proxy: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})}
+	r.proxy.ErrorLog = log.New(io.Discard, "", 0)
+	direct := r.proxy.Director
+	r.proxy.Director = func(out *http.Request) {
+		direct(out)
+		out.Host = r.Host
+		if o.TLS {
+			out.Header.Set("X-Forwarded-Proto", "https")
 		}
-		serve.ServeHTTP(w, q)
-	}))
-	t.Cleanup(server.Close)
-	r.Host = strings.TrimPrefix(server.URL, "http://")
+	}
+	r.server = httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
+	r.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	if o.TLS {
+		r.server.StartTLS()
+	} else {
+		r.server.Start()
+	}
+	t.Cleanup(func() {
+		r.server.CloseClientConnections()
+		r.server.Close()
+	})
+	r.Host = r.server.Listener.Addr().String()
+	if o.Referrers {
+		r.inProcess(backend)
+	} else {
+		r.run(backend)
+	}
 	return r
 }
 
-// Debian is Debian's docker-registry, fetched if need be.
-func Debian(t testing.TB) *Registry {
-	t.Helper()
-	root, err := sources()
+// inProcess has the process itself answer at an address.
+func (r *Registry) inProcess(backend string) {
+	r.Helper()
+	listener, err := net.Listen("tcp", backend)
 	if err != nil {
-		t.Fatal(err)
+		r.Fatal(err)
 	}
-	script := exec.Command(filepath.Join(root, "hack", "engine.sh"), "registry")
-	script.Dir = root
-	out, err := script.Output()
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))}
+	go func() { _ = server.Serve(listener) }() // until it is closed
+	r.Cleanup(func() { _ = server.Close() })
+}
+
+// run starts the program and waits until it answers.
+func (r *Registry) run(backend string) {
+	r.Helper()
+	dir := r.TempDir()
+	config := map[string]any{
+		"version": "0.1",
+		"log":     map[string]any{"level": "error", "accesslog": map[string]any{"disabled": true}},
+		"storage": map[string]any{"filesystem": map[string]any{"rootdirectory": filepath.Join(dir, "data")}, "delete": map[string]any{"enabled": true}},
+		"http":    map[string]any{"addr": backend, "relativeurls": true},
+	}
+	switch r.auth {
+	case Htpasswd:
+		config["auth"] = map[string]any{Htpasswd: map[string]any{"realm": "test", "path": r.write(dir, "htpasswd", User+":"+hash+"\n")}}
+	case Token:
+		r.tokens = newTokens(r)
+		config["auth"] = map[string]any{Token: map[string]any{
+			"realm": r.server.URL + tokenPath, "service": service, "issuer": issuer, "rootcertbundle": r.write(dir, "tokens.pem", r.tokens.certificate()),
+		}}
+	}
+	text, err := json.Marshal(config) // which is YAML
 	if err != nil {
-		t.Fatalf("find docker-registry: %v", err)
+		r.Fatal(err)
 	}
-	address, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	config := filepath.Join(dir, "registry.yaml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n",
-		filepath.Join(dir, "data"), address)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	cmd := exec.Command(program(r), "serve", r.write(dir, "config.yml", string(text)))
 	var said bytes.Buffer
-	cmd := exec.Command(strings.TrimSpace(string(out)), "serve", config)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // killed, or it says why
+		close(ended)
+	}()
+	r.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	ctx, cancel := context.WithTimeout(r.Context(), startTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !answers(ctx, backend) {
+		select {
+		case <-ended:
+			r.Fatalf("docker-registry ended: %s", said.String())
+		case <-ctx.Done():
+			r.Fatalf("docker-registry does not answer")
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *Registry) write(dir, file, text string) string {
+	r.Helper()
+	path := filepath.Join(dir, file)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		r.Fatal(err)
+	}
+	return path
+}
+
+func answers(ctx context.Context, address string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v2/", nil)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK || response.StatusCode == http.StatusUnauthorized
+}
+
+// program is Debian's docker-registry.
+func program(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := cmd.Process.Kill(); err != nil {
-			t.Error(err)
-		}
-		var exit *exec.ExitError
-		if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
-			t.Error(err)
-		}
-	})
-	if err := answers(t.Context(), "http://"+address+"/v2/"); err != nil {
-		t.Fatalf("docker-registry: %v\n%s", err, said.String())
-	}
-	return &Registry{Host: address}
-}
-
-// answers waits until something answers at an address.
-func answers(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
 	for {
-		q, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := http.DefaultClient.Do(q)
-		if err == nil {
-			return resp.Body.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-ticker.C:
-		}
-	}
-}
-
-// sources is the folder of go.mod, above the working directory of the test.
-func sources() (string, error) {
-	dir, err := os.Getwd()
-	for err == nil {
-		if _, statErr := os.Stat(filepath.Join(dir, "go.mod")); statErr == nil {
-			return dir, nil
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("no go.mod above the working directory")
+			t.Fatal("no go.mod above the test")
 		}
 		dir = filepath.Dir(dir)
 	}
-	return "", err
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	cmd := exec.Command(filepath.Join(dir, "hack", "engine.sh"), "registry")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
 	if err != nil {
-		return "", err
+		t.Fatalf("docker-registry: %v", err)
 	}
-	return l.Addr().String(), l.Close()
+	return strings.TrimSpace(string(out))
 }
 
-// Push pushes a small random image and returns its digest.
-func (r *Registry) Push(t testing.TB, repository, tag string) v1.Hash {
+func freeAddress(t testing.TB) string {
 	t.Helper()
-	image, err := random.Image(256, 1)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// CA is the certificate (PEM) of who vouches for the registry's.
+func (r *Registry) CA() []byte {
+	if r.server.Certificate() == nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.server.Certificate().Raw})
+}
+
+// DockerConfig is the content of a project's registry Secret with the account.
+func (r *Registry) DockerConfig() []byte { return DockerConfig(r.Host, User, Password) }
+
+// DockerConfig is the content of a Secret of type kubernetes.io/dockerconfigjson.
+func DockerConfig(host, user, password string) []byte {
+	return fmt.Appendf(nil, `{"auths":{%q:{"username":%q,"password":%q}}}`, host, user, password)
+}
+
+// Misbehave makes it answer with fault; nil makes it good again.
+func (r *Registry) Misbehave(fault Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = fault
+}
+
+// Take returns what passed since the last time.
+func (r *Registry) Take() []Seen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.seen
+	r.seen = nil
+	return out
+}
+
+// Tokens is how many tokens were given out.
+func (r *Registry) Tokens() int64 { return r.tokens.given.Load() }
+
+// ExpireTokens makes every token that was given out worthless.
+func (r *Registry) ExpireTokens() { r.tokens.expire() }
+
+func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	fault := r.fault
+	r.mu.Unlock()
+	own := req.Header.Get(ours) != ""
+	if own {
+		fault = nil
+	}
+	out := &counter{ResponseWriter: w, status: http.StatusOK}
+	in := &countingBody{ReadCloser: req.Body}
+	req.Body = in
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if own {
+			return
+		}
+		r.seen = append(r.seen, Seen{Method: req.Method, Path: req.URL.Path, Status: out.status, Sent: in.n, Received: out.n})
+	}()
+	switch {
+	case fault != nil && fault(out, req):
+	case r.tokens != nil && req.URL.Path == tokenPath:
+		r.tokens.serve(out, req)
+	default:
+		r.Forward(out, req)
+	}
+}
+
+// Forward has the registry answer.
+func (r *Registry) Forward(w http.ResponseWriter, req *http.Request) {
+	if r.tokens != nil && r.tokens.expired(req) { // as one whose time is over is treated
+		req.Header.Set("Authorization", "Bearer expired")
+	}
+	r.proxy.ServeHTTP(w, req)
+}
+
+type counter struct {
+	http.ResponseWriter
+	status int
+	n      int64
+}
+
+func (c *counter) WriteHeader(status int) {
+	c.status = status
+	c.ResponseWriter.WriteHeader(status)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+type countingBody struct {
+	io.ReadCloser
+	n int64
+}
+
+func (c *countingBody) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Push pushes an image for two architectures, of which no two are the same, and returns the digest of its index.
+func (r *Registry) Push(repository, tag string) string {
+	r.Helper()
+	index := v1.ImageIndex(empty.Index)
+	for _, architecture := range []string{"amd64", "arm64"} {
+		image, err := random.Image(4096, 2)
+		if err != nil {
+			r.Fatal(err)
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
+		})
+	}
+	if err := remote.WriteIndex(r.Ref(repository, tag), index, r.options()...); err != nil {
+		r.Fatal(err)
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		r.Fatal(err)
+	}
+	return digest.String()
+}
+
+// Digest is what a tag names; "" when it names nothing.
+func (r *Registry) Digest(repository, tag string) string {
+	r.Helper()
+	described, err := remote.Head(r.Ref(repository, tag), r.options()...)
+	if err != nil {
+		return ""
+	}
+	return described.Digest.String()
+}
+
+// Delete deletes a tag as a clean-up does that was told to; what it named goes with it where nothing else names it.
+func (r *Registry) Delete(repository, digest string) {
+	r.Helper()
+	ref, err := name.NewDigest(r.Host + "/" + repository + "@" + digest)
+	if err != nil {
+		r.Fatal(err)
+	}
+	if err := remote.Delete(ref, r.options()...); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// Ref is a tag in the registry.
+func (r *Registry) Ref(repository, tag string) name.Tag {
+	r.Helper()
 	ref, err := name.NewTag(r.Host + "/" + repository + ":" + tag)
 	if err != nil {
-		t.Fatal(err)
+		r.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := remote.Write(ref, image, remote.WithContext(ctx)); err != nil {
-		t.Fatal(err)
+	return ref
+}
+
+// ours marks the requests of the test itself, which no fault meets and nobody counts.
+const ours = "Sirrat-Test"
+
+type marking struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (m marking) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set(ours, "1")
+	return m.RoundTripper.RoundTrip(r)
+}
+
+// options of who pushes and looks.
+func (r *Registry) options() []remote.Option {
+	roots := x509.NewCertPool()
+	if r.server.Certificate() != nil {
+		roots.AddCert(r.server.Certificate())
 	}
-	digest, err := image.Digest()
-	if err != nil {
-		t.Fatal(err)
+	options := []remote.Option{remote.WithTransport(marking{&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}})}
+	if r.auth != Anonymous {
+		options = append(options, remote.WithAuth(&authn.Basic{Username: User, Password: Password}))
 	}
-	return digest
+	return options
 }

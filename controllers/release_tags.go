@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/registry"
+)
+
+const (
+	// registryRetry is the time after which an image that was missing is looked up again; registries send no events.
+	registryRetry = 5 * time.Second
+	// tagsLook is the time after which the tags of what is in use are looked at again: a clean-up may have taken one.
+	tagsLook = 24 * time.Hour
+	// lookedAt is how many looks are remembered: releases in use times environments.
+	lookedAt = 4096
+)
+
+// caKey is the key of a project's registry Secret with the certificates of private authorities.
+const caKey = "ca.crt"
+
+// registries are those of all projects, each with its project's account.
+type registries struct {
+	reader client.Reader
+	pool   *registry.Pool
+}
+
+// of is the client of a project.
+func (r registries) of(ctx context.Context, p *v1alpha1.Project) (*registry.Client, error) {
+	secret, err := registrySecret(ctx, r.reader, p)
+	if err != nil {
+		return nil, err
+	}
+	return r.pool.Client(secret[corev1.DockerConfigJsonKey], secret[caKey]), nil
+}
+
+// registrySecret is the content of the project's registry Secret; nil when it declares none, or when that is missing: then
+// the registry's refusal says so.
+func registrySecret(ctx context.Context, reader client.Reader, p *v1alpha1.Project) (map[string][]byte, error) {
+	if p.Spec.RegistrySecretRef == "" {
+		return nil, nil
+	}
+	var s corev1.Secret
+	if err := reader.Get(ctx, client.ObjectKey{Namespace: p.Name, Name: p.Spec.RegistrySecretRef}, &s); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	return s.Data, nil
+}
+
+// tryAgain is when to ask a registry again after an error.
+func tryAgain(err error, now time.Time) time.Time {
+	var p *registry.Problem
+	if errors.As(err, &p) && p.Until.After(now) {
+		return p.Until
+	}
+	return now.Add(registryRetry)
+}
+
+// registryReason is the reason of a condition for an error of a registry.
+func registryReason(err error) string {
+	var p *registry.Problem
+	if !errors.As(err, &p) {
+		return v1alpha1.ReasonRegistryError
+	}
+	switch p.Kind {
+	case registry.KindNotFound:
+		return v1alpha1.ReasonImageNotFound
+	case registry.KindTaken:
+		return v1alpha1.ReasonTagTaken
+	case registry.KindImmutable:
+		return v1alpha1.ReasonTagImmutable
+	case registry.KindDenied:
+		return v1alpha1.ReasonRegistryDenied
+	case registry.KindBusy:
+		return v1alpha1.ReasonRegistryBusy
+	case registry.KindFull:
+		return v1alpha1.ReasonRegistryFull
+	case registry.KindMismatch:
+		return v1alpha1.ReasonDigestMismatch
+	}
+	return v1alpha1.ReasonRegistryError
+}
+
+// tag gives the images the tags of every environment that the release was authorised for, and puts back what a clean-up took
+// from a release that is in use. It runs after the authorisation is stored; what could not be tagged is tried again and does
+// not hold the deployment up, since that goes by digest. The moment is the next look.
+func (r *releaseReconciler) tag(ctx context.Context, s *snapshot, release *v1alpha1.Release, images *registry.Client) (time.Time, error) {
+	if release.Status.Bundle == nil || len(release.Status.Bundle.Images) == 0 || len(release.Status.Environments) == 0 {
+		return time.Time{}, nil
+	}
+	var problems []error
+	var next time.Time
+	base := release.DeepCopy()
+	for i := range release.Status.Environments {
+		e := &release.Status.Environments[i]
+		look, err := r.tagEntry(ctx, s, release, e, images)
+		next = earlier(next, look)
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if ctx.Err() != nil {
+		return time.Time{}, ctx.Err()
+	}
+	setTagged(release, problems)
+	if sameStatus(base.Status, release.Status) {
+		return next, nil
+	}
+	if err := r.Status().Patch(ctx, release, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+		return time.Time{}, fmt.Errorf("write tags: %w", err)
+	}
+	r.tellTags(base, release)
+	return next, nil
+}
+
+// tagEntry sees to the tags of one environment and returns when to look at them again.
+func (r *releaseReconciler) tagEntry(ctx context.Context, s *snapshot, release *v1alpha1.Release, e *v1alpha1.ReleaseEnvironment, images *registry.Client) (time.Time, error) {
+	i := slices.IndexFunc(s.bridge, func(v v1alpha1.Environment) bool { return v.Name == e.Name })
+	wanted, err := environmentTaggings(s.bridge[i], release)
+	if err != nil {
+		return time.Time{}, nil // told as the bundle's problem
+	}
+	newest := newestIn(s.siblings, *e)
+	wanted = slices.DeleteFunc(wanted, func(t wantedTag) bool { return t.moves && !newest })
+	key, used := string(release.UID)+"/"+e.Name, inUse(s.bridge[i], release)
+	due := time.Time{}
+	if last, ok := r.looked.Get(key); ok {
+		due = last.(time.Time).Add(tagsLook)
+	}
+	missing := slices.DeleteFunc(slices.Clone(wanted), func(t wantedTag) bool { return slices.Contains(e.Tags, t.name) })
+	switch {
+	case used && !due.After(s.now): // what was given is looked at as well
+		missing = wanted
+	case e.Phase == v1alpha1.PhaseSuperseded && !used:
+		return time.Time{}, nil
+	}
+	if len(missing) > 0 {
+		done, err := tagAll(ctx, images, release.Status.Bundle.Images, missing)
+		for _, t := range done {
+			if !slices.Contains(e.Tags, t) {
+				e.Tags = append(slices.Clone(e.Tags), t)
+			}
+		}
+		if err != nil {
+			return tryAgain(err, s.now), err
+		}
+		due = s.now.Add(tagsLook)
+		r.looked.Add(key, s.now)
+	}
+	if !used {
+		return time.Time{}, nil
+	}
+	return due, nil
+}
+
+// inUse says that the release runs in the environment or is what it would go back to.
+func inUse(env v1alpha1.Environment, release *v1alpha1.Release) bool {
+	for _, at := range []*v1alpha1.EnvironmentRelease{env.Status.Current, env.Status.LastGood} {
+		if at != nil && at.UID == string(release.UID) {
+			return true
+		}
+	}
+	return false
+}
+
+// newestIn says that nothing was authorised for the environment after the entry and stands: tags that move go with it.
+func newestIn(siblings []v1alpha1.Release, e v1alpha1.ReleaseEnvironment) bool {
+	return !slices.ContainsFunc(siblings, func(o v1alpha1.Release) bool {
+		other := findEntry(o.Status.Environments, e.Name)
+		return other != nil && other.AuthorizedAt.After(e.AuthorizedAt.Time) && other.Phase != v1alpha1.PhaseFailed &&
+			other.Phase != v1alpha1.PhaseRolledBack && other.Phase != v1alpha1.PhaseReturned
+	})
+}
+
+// tagAll gives every image every tag as far as it goes. done are the tags that all images have.
+func tagAll(ctx context.Context, images *registry.Client, frozen []v1alpha1.FrozenImage, tags []wantedTag) (done []string, err error) {
+	var problems []error
+	for _, tag := range tags {
+		missed := len(problems)
+		for _, img := range frozen {
+			err := images.Tag(ctx, registry.Tagging{Repository: img.Repository, Digest: img.Digest, Tag: tag.name, Moves: tag.moves})
+			if err != nil {
+				problems = append(problems, err)
+			}
+		}
+		if len(problems) == missed {
+			done = append(done, tag.name)
+		}
+	}
+	return done, errors.Join(problems...)
+}
+
+// setTagged tells how far tagging came; each problem once.
+func setTagged(release *v1alpha1.Release, problems []error) {
+	if len(problems) == 0 {
+		setCondition(&release.Status.Conditions, release.Generation, v1alpha1.ConditionTagged, true, v1alpha1.ReasonTagged, "the registry has every tag")
+		return
+	}
+	var lines []string
+	for line := range strings.Lines(errors.Join(problems...).Error()) {
+		if line = strings.TrimSpace(line); !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	setCondition(&release.Status.Conditions, release.Generation, v1alpha1.ConditionTagged, false, registryReason(problems[0]), strings.Join(lines, "\n"))
+}
+
+// tellTags tells of tags that cannot be given as an event, once for each reason.
+func (r *releaseReconciler) tellTags(old, now *v1alpha1.Release) {
+	before, after := findCondition(old.Status.Conditions, v1alpha1.ConditionTagged), findCondition(now.Status.Conditions, v1alpha1.ConditionTagged)
+	if after.Status == metav1.ConditionTrue || before != nil && before.Reason == after.Reason {
+		return
+	}
+	r.events.Eventf(now, nil, corev1.EventTypeWarning, "TagFailed", "Tag", "%s", after.Message)
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/lru"
+
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/registry"
+	"gitlab.com/dynors/sirrat/internal/registry/registrytest"
+)
+
+func TestWhichTagsMove(t *testing.T) {
+	r := &v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Commit: "a1b2c3d4e5f60718293a4b5c6d7e8f9001122334", Version: "v1.3.0", Branch: "main"}}
+	none := r.DeepCopy()
+	none.Spec.Version = ""
+	stay, move := false, true
+	for _, c := range []struct {
+		release   *v1alpha1.Release
+		templates []string
+		want      []wantedTag
+	}{
+		{r, nil, []wantedTag{{"dev-a1b2c3d", move}}},
+		{r, []string{"{{ .Version }}", "latest"}, []wantedTag{{"v1.3.0", stay}, {"latest", move}}},
+		{r, []string{"rc-{{ .Version }}"}, []wantedTag{{"rc-v1.3.0", stay}}},
+		{r, []string{"latest"}, []wantedTag{{"latest", move}, {"dev-a1b2c3d", move}}},
+		{r, []string{"{{ .Branch }}", "{{ .Environment }}"}, []wantedTag{{"main", move}, {"dev", move}, {"dev-a1b2c3d", move}}},
+		{r, []string{"2.0.0-rc.1", "{{ .SHA7 }}"}, []wantedTag{{"2.0.0-rc.1", stay}, {"a1b2c3d", move}}},
+		{r, []string{"{{ .SHA7 }}", "{{ .SHA7 }}"}, []wantedTag{{"a1b2c3d", move}}},
+		{none, []string{"{{ .Version }}", "latest"}, []wantedTag{{"latest", move}}},
+	} {
+		env := v1alpha1.Environment{Spec: v1alpha1.EnvironmentSpec{Tags: c.templates}}
+		env.Name = "dev"
+		got, err := environmentTaggings(env, c.release)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(wantedTag{})); diff != "" {
+			t.Errorf("%v: %s", c.templates, diff)
+		}
+	}
+}
+
+// TestTagsOfWhatIsInUseAreKept lets a clean-up take a digest that runs in production: it is looked at once a day and put back.
+// What is not in use is let go, and a tag that moves stays with the release that was authorised last.
+func TestTagsOfWhatIsInUseAreKept(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{})
+	digest := r.Push("backend", "dev-a1b2c3d")
+	images, err := registry.New(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := v1alpha1.Environment{Spec: v1alpha1.EnvironmentSpec{Tags: []string{"{{ .Version }}", "latest"}}}
+	env.Name = "production"
+	env.Status.LastGood = &v1alpha1.EnvironmentRelease{UID: "used"}
+	at := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
+	release := &v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Version: "v1.3.0"}}
+	release.UID = "used"
+	release.Status.Bundle = &v1alpha1.Bundle{Images: []v1alpha1.FrozenImage{{Name: "backend", Repository: r.Host + "/backend", Digest: digest}}}
+	release.Status.Environments = []v1alpha1.ReleaseEnvironment{{Name: "production", Phase: v1alpha1.PhaseSuperseded, AuthorizedAt: metav1.NewMicroTime(at)}}
+	entry := &release.Status.Environments[0]
+	newer := release.DeepCopy()
+	newer.UID = "newer"
+	newer.Status.Environments[0].Phase, newer.Status.Environments[0].AuthorizedAt = v1alpha1.PhaseHealthy, metav1.NewMicroTime(at.Add(time.Hour))
+	s := &snapshot{bridge: []v1alpha1.Environment{env}, now: at, siblings: []v1alpha1.Release{*newer}}
+	reconciler := &releaseReconciler{looked: lru.New(lookedAt)}
+	look := func(want time.Time, named string) {
+		t.Helper()
+		next, err := reconciler.tagEntry(t.Context(), s, release, entry, images)
+		if err != nil || !next.Equal(want) {
+			t.Fatalf("next look at %s, %v, want %s", next, err, want)
+		}
+		if got := r.Digest("backend", "v1.3.0"); got != named {
+			t.Errorf("the version names %q, want %q", got, named)
+		}
+		if got := r.Digest("backend", "latest"); got != "" {
+			t.Errorf("latest was taken from the newer release: %s", got)
+		}
+	}
+	look(at.Add(tagsLook), digest)
+	r.Delete("backend", digest)
+	r.Take()
+	s.now = at.Add(tagsLook - time.Second)
+	look(at.Add(tagsLook), "")
+	if seen := r.Take(); len(seen) != 0 {
+		t.Errorf("asked before the time: %+v", seen)
+	}
+	s.now = at.Add(tagsLook)
+	look(s.now.Add(tagsLook), digest)
+	s.bridge[0].Status.LastGood = nil
+	r.Delete("backend", digest)
+	s.now = s.now.Add(2 * tagsLook)
+	look(time.Time{}, "")
+	if diff := cmp.Diff([]string{"v1.3.0"}, entry.Tags); diff != "" {
+		t.Error(diff)
+	}
+}

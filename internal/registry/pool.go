@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"crypto/sha256"
+	"net"
+	"sync"
+
+	"k8s.io/utils/lru"
+
+	"gitlab.com/dynors/sirrat/internal/egress"
+)
+
+// pooled is how many clients are kept: one for each project's credentials.
+const pooled = 1024
+
+// Pool keeps the clients of all projects, so that each stays logged in. Safe for concurrent use.
+type Pool struct {
+	dialer  net.Dialer
+	mu      sync.Mutex
+	clients *lru.Cache
+}
+
+// NewPool makes an empty pool, whose clients connect to no address that the guard does not allow.
+func NewPool(guard egress.Guard) *Pool {
+	return &Pool{dialer: guard.Dialer(), clients: lru.New(pooled)}
+}
+
+// Client is the one for these credentials and authorities, as in New. When they cannot be used, every call of it says so.
+func (p *Pool) Client(dockerConfigJSON, ca []byte) *Client {
+	type material struct{ config, ca [sha256.Size]byte }
+	key := material{sha256.Sum256(dockerConfigJSON), sha256.Sum256(ca)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known, ok := p.clients.Get(key); ok {
+		return known.(*Client)
+	}
+	c, err := makeClient(dockerConfigJSON, ca, &p.dialer)
+	if err != nil {
+		c = newClient(anonymous{}, nil)
+		c.unusable = &Problem{Kind: KindUnusable, Text: err.Error() + ": mend the Secret of spec.registrySecretRef of the Project", cause: err}
+	}
+	p.clients.Add(key, c)
+	return c
+}

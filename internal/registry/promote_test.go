@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"gitlab.com/dynors/sirrat/internal/registry"
+	"gitlab.com/dynors/sirrat/internal/registry/registrytest"
+)
+
+// repository of the tests, in any registry.
+const repository = "supergest/backend"
+
+func newClient(t *testing.T, r *registrytest.Registry) *registry.Client {
+	t.Helper()
+	c, err := registry.New(r.DockerConfig(), r.CA())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// traffic is what a step cost.
+type traffic struct {
+	manifests, blobs, logins int
+	sent, received           int64
+}
+
+func cost(seen []registrytest.Seen) traffic {
+	var sum traffic
+	for _, s := range seen {
+		switch {
+		case s.Blob():
+			sum.blobs++
+		case strings.Contains(s.Path, "/manifests/"):
+			sum.manifests++
+		default:
+			sum.logins++
+		}
+		sum.sent += s.Sent
+		sum.received += s.Received
+	}
+	return sum
+}
+
+// TestBridgeMovesNoBlob promotes an image for two architectures through all tags of the bridge: two requests for each tag, and
+// one for a tag that is there already.
+func TestBridgeMovesNoBlob(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		o    registrytest.Options
+	}{
+		{"anonymous", registrytest.Options{}},
+		{"htpasswd", registrytest.Options{Auth: registrytest.Htpasswd}},
+		{"token", registrytest.Options{Auth: registrytest.Token}},
+		{"token and a private authority", registrytest.Options{Auth: registrytest.Token, TLS: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := registrytest.Start(t, c.o)
+			index := r.Push(repository, "dev-a1b2c3d")
+			client := newClient(t, r)
+			pinned, err := client.Pin(t.Context(), r.Host+"/"+repository+":dev-a1b2c3d")
+			if err != nil || pinned != index {
+				t.Fatalf("pinned %s, %v, want the index %s", pinned, err, index)
+			}
+			first := cost(r.Take())
+			t.Logf("%-20s %d manifest requests, %d blob requests, %d to log in, %d bytes sent, %d received", "freezing", first.manifests, first.blobs, first.logins, first.sent, first.received)
+			for i, step := range []struct {
+				tag   string
+				moves bool
+				want  int
+			}{{"dev-a1b2c3d", true, 1}, {"rmoa-dynors-a1b2c3d", true, 2}, {"rmoa-client-a1b2c3d", true, 2}, {"v1.3.0", false, 2}, {"latest", true, 2}, {"v1.3.0", false, 1}} {
+				tagging := registry.Tagging{Repository: r.Host + "/" + repository, Digest: index, Tag: step.tag, Moves: step.moves}
+				if err := client.Tag(t.Context(), tagging); err != nil {
+					t.Fatal(err)
+				}
+				got := cost(r.Take())
+				t.Logf("%-20s %d manifest requests, %d blob requests, %d to log in, %d bytes sent, %d received", step.tag, got.manifests, got.blobs, got.logins, got.sent, got.received)
+				if got.manifests != step.want || got.blobs != 0 || i > 0 && got.logins != 0 {
+					t.Errorf("%s took %+v, want %d requests and no blob", step.tag, got, step.want)
+				}
+				if named := r.Digest(repository, step.tag); named != index {
+					t.Errorf("%s names %s, want the index %s", step.tag, named, index)
+				}
+			}
+		})
+	}
+}
+
+// TestManifestIsReadOnceAfterARestart: nothing is remembered, so the first tag takes one request more.
+func TestManifestIsReadOnceAfterARestart(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{})
+	index := r.Push(repository, "dev-a1b2c3d")
+	client := newClient(t, r)
+	for _, step := range []struct {
+		tag  string
+		want int
+	}{{"rmoa-dynors-a1b2c3d", 3}, {"rmoa-client-a1b2c3d", 2}} {
+		if err := client.Tag(t.Context(), registry.Tagging{Repository: r.Host + "/" + repository, Digest: index, Tag: step.tag}); err != nil {
+			t.Fatal(err)
+		}
+		if got := cost(r.Take()); got.manifests != step.want || got.blobs != 0 {
+			t.Errorf("%s took %+v, want %d requests", step.tag, got, step.want)
+		}
+	}
+}
+
+// TestTagsThatAreTaken: a version never moves, whoever asks; what moves goes to the pinned digest, whatever was pushed since.
+func TestTagsThatAreTaken(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{Auth: registrytest.Htpasswd})
+	other := r.Push(repository, "v1.3.0")
+	ours := r.Push(repository, "dev-a1b2c3d")
+	moved := r.Push(repository, "dev-a1b2c3d") // after the release was frozen
+	client := newClient(t, r)
+	tag := registry.Tagging{Repository: r.Host + "/" + repository, Digest: ours, Tag: "v1.3.0"}
+	p := problem(t, client.Tag(t.Context(), tag), registry.KindTaken)
+	for _, want := range []string{"v1.3.0", other, ours, "give the release another version", "tried again by itself"} {
+		if !strings.Contains(p.Error(), want) {
+			t.Errorf("%q does not say %q", p, want)
+		}
+	}
+	for _, s := range r.Take() {
+		if s.Method == http.MethodPut {
+			t.Errorf("it was tried to write: %+v", s)
+		}
+	}
+	if got := r.Digest(repository, "v1.3.0"); got != other {
+		t.Errorf("the version names %s, want %s", got, other)
+	}
+	tag.Tag, tag.Moves = "dev-a1b2c3d", true
+	if err := client.Tag(t.Context(), tag); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Digest(repository, "dev-a1b2c3d"); got != ours {
+		t.Errorf("the tag names %s, want the frozen %s and not %s", got, ours, moved)
+	}
+}
+
+func problem(t *testing.T, err error, want registry.Kind) *registry.Problem {
+	t.Helper()
+	var p *registry.Problem
+	if !errors.As(err, &p) || p.Kind != want {
+		t.Fatalf("got %v, want a problem of kind %s", err, want)
+	}
+	if strings.Contains(err.Error(), registrytest.Password) {
+		t.Errorf("the password is in %q", err)
+	}
+	return p
+}

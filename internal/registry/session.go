@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"k8s.io/utils/lru"
+)
+
+// Bounds of what is read and remembered.
+const (
+	// maxManifest is the size that registries must take at least (OCI distribution 1.1.1, "Pushing Manifests").
+	maxManifest = 4 << 20
+	// remembered manifests of a client, each of rememberedSize at most.
+	remembered, rememberedSize = 256, 64 << 10
+	maxRedirects               = 5
+)
+
+// userAgent is what registries see in their logs.
+const userAgent = "sirrat"
+
+// Client talks to registries with the credentials of one project. It keeps who it is to a registry (a challenge answered, a
+// token) from one call to the next. Safe for concurrent use.
+type Client struct {
+	keychain  authn.Keychain
+	transport http.RoundTripper
+	now       func() time.Time
+	timeout   time.Duration
+	// unusable is why no registry can be asked at all.
+	unusable *Problem
+	// known are manifests by repository and digest, which never change.
+	known *lru.Cache
+
+	mu       sync.Mutex
+	sessions map[string]*http.Client
+	pauses   map[string]*waiting
+}
+
+// waiting is for the time that a problem names. failures counts those in a row.
+type waiting struct {
+	problem  *Problem
+	failures int
+}
+
+func newClient(keys authn.Keychain, base http.RoundTripper) *Client {
+	return &Client{
+		keychain: keys, transport: base, now: time.Now, timeout: callTimeout, known: lru.New(remembered),
+		sessions: map[string]*http.Client{}, pauses: map[string]*waiting{},
+	}
+}
+
+// transportFor trusts what the system trusts, and ca besides. It connects with dialer, and then through no proxy; nil is any.
+func transportFor(ca []byte, dialer *net.Dialer) (http.RoundTripper, error) {
+	if len(ca) == 0 && dialer == nil {
+		return remote.DefaultTransport, nil
+	}
+	standard, ok := remote.DefaultTransport.(*http.Transport)
+	if !ok {
+		return nil, fmt.Errorf("the library's transport is a %T", remote.DefaultTransport)
+	}
+	own := standard.Clone()
+	if dialer != nil {
+		own.DialContext, own.Proxy = dialer.DialContext, nil
+	}
+	if len(ca) == 0 {
+		return own, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("read the system's certificates: %w", err)
+	}
+	if !pool.AppendCertsFromPEM(ca) {
+		return nil, errors.New("the key ca.crt of the registry secret holds no certificate (PEM)")
+	}
+	own.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return own, nil
+}
+
+// request to a repository.
+type request struct {
+	repo   name.Repository
+	push   bool // with the right to write
+	doing  string
+	method string
+	path   string // below the repository
+	header map[string]string
+	body   []byte
+	// refused explains an answer of its own; nil, or a nil answer, leaves it to answered.
+	refused func(said string, status int) *Problem
+}
+
+// answer of a registry, read in full.
+type answer struct {
+	header http.Header
+	body   []byte
+}
+
+// reading and writing name what waits together when a registry is in trouble: one whose disk is full can still be read.
+func reading(repo name.Repository) string { return "read " + repo.RegistryStr() }
+func writing(repo name.Repository) string { return "write " + repo.RegistryStr() }
+
+// do sends one request, unless it is known that it would be in vain.
+func (c *Client) do(ctx context.Context, r request) (answer, error) {
+	if c.unusable != nil {
+		return answer{}, c.unusable
+	}
+	way := reading(r.repo)
+	if r.method == http.MethodPut {
+		way = writing(r.repo)
+	}
+	if p := c.paused(way); p != nil {
+		return answer{}, p
+	}
+	wire := &wireNotes{}
+	bound, cancel := context.WithTimeout(context.WithValue(ctx, wireKey{}, wire), c.timeout)
+	defer cancel()
+	a, err := c.send(bound, r)
+	if err == nil {
+		c.resume(way)
+		return a, nil
+	}
+	if ctx.Err() != nil { // whoever asked does not want to know any more
+		return answer{}, fmt.Errorf("%s: %w", r.doing, ctx.Err())
+	}
+	var t *transport.Error
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) || !errors.As(err, &t) { // on this machine's own addresses plain HTTP is tried as well
+		p := unanswered(r, err, c.timeout)
+		return answer{}, c.fail(r, way, p, 0)
+	}
+	p := answered(r, t)
+	if r.refused != nil {
+		if own := r.refused(said(t), t.StatusCode); own != nil {
+			p = own
+		}
+	}
+	if t.StatusCode == http.StatusUnauthorized || t.StatusCode == http.StatusForbidden {
+		c.forget(r)
+	}
+	return answer{}, c.fail(r, way, p, retryAfter(wire.header, c.now()))
+}
+
+// fail notes a problem of the registry as a whole, for all calls of its kind to wait.
+func (c *Client) fail(r request, way string, p *Problem, asked time.Duration) error {
+	if !p.transient() {
+		c.resume(way)
+		return p
+	}
+	ways := []string{way}
+	if p.Kind == KindBusy {
+		ways = []string{reading(r.repo), writing(r.repo)}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	failures := 1
+	if old := c.pauses[way]; old != nil {
+		failures = old.failures + 1
+	}
+	wait := min(firstPause<<min(failures-1, 8), lastPause)
+	if asked > 0 {
+		wait = asked
+	}
+	p.Until = c.now().Add(wait).Truncate(time.Second).Add(time.Second) // as it is written, and not before
+	for _, way := range ways {
+		c.pauses[way] = &waiting{problem: p, failures: failures}
+	}
+	return p
+}
+
+func (c *Client) pause(key string, p *Problem) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pauses[key] = &waiting{problem: p}
+}
+
+// paused is the problem because of which nothing is sent yet; nil when something may be.
+func (c *Client) paused(key string) *Problem {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.pauses[key]
+	switch {
+	case w == nil:
+		return nil
+	case c.now().Before(w.problem.Until):
+		return w.problem
+	case w.failures == 0: // nothing to be remembered of it
+		delete(c.pauses, key)
+	}
+	return nil
+}
+
+func (c *Client) resume(way string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.pauses, way)
+}
+
+func (c *Client) send(ctx context.Context, r request) (answer, error) {
+	session, err := c.session(ctx, r)
+	if err != nil {
+		return answer{}, err
+	}
+	address := fmt.Sprintf("%s://%s/v2/%s/%s", r.repo.Scheme(), r.repo.RegistryStr(), r.repo.RepositoryStr(), r.path)
+	req, err := http.NewRequestWithContext(ctx, r.method, address, bytes.NewReader(r.body))
+	if err != nil {
+		return answer{}, err
+	}
+	for key, value := range r.header {
+		req.Header.Set(key, value)
+	}
+	response, err := session.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = response.Body.Close() }() // it was read, or is not wanted
+	if err := transport.CheckError(response, http.StatusOK, http.StatusCreated); err != nil {
+		return answer{}, err
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxManifest+1))
+	if err != nil {
+		return answer{}, err
+	}
+	if len(body) > maxManifest {
+		return answer{}, fmt.Errorf("the manifest is larger than %d MiB", maxManifest>>20)
+	}
+	return answer{header: response.Header, body: body}, nil
+}
+
+// session is who the client is to a repository: it asks how to log in once, and a bearer token that has run out is fetched
+// anew once.
+func (c *Client) session(ctx context.Context, r request) (*http.Client, error) {
+	scope := sessionKey(r)
+	c.mu.Lock()
+	known := c.sessions[scope]
+	c.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	auth, err := authn.Resolve(ctx, c.keychain, r.repo)
+	if err != nil {
+		return nil, err
+	}
+	wire := transport.NewUserAgent(wire{c.transport}, userAgent)
+	trip, err := transport.NewWithContext(ctx, r.repo.Registry, auth, wire, []string{scope})
+	if err != nil {
+		return nil, err
+	}
+	made := &http.Client{Transport: trip, CheckRedirect: checkRedirect}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions[scope] = made
+	return made, nil
+}
+
+func (c *Client) forget(r request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, sessionKey(r))
+}
+
+// sessionKey is the scope that a token is asked for: who only reads asks for no more.
+func sessionKey(r request) string {
+	if r.push {
+		return r.repo.Scope(transport.PushScope)
+	}
+	return r.repo.Scope(transport.PullScope)
+}
+
+// checkRedirect lets a registry send us elsewhere a few times; where to is for the dialer to allow.
+func checkRedirect(_ *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("the registry redirects more than %d times", maxRedirects)
+	}
+	return nil
+}
+
+// wireNotes are what an answer without success said besides its body.
+type wireNotes struct{ header http.Header }
+
+type wireKey struct{}
+
+// wire is what lies below logging in: a request that is sent again, with a new token, has its body again.
+type wire struct{ base http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.GetBody != nil {
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		req = req.Clone(req.Context())
+		req.Body = body
+	}
+	response, err := w.base.RoundTrip(req)
+	if err == nil && response.StatusCode >= http.StatusBadRequest {
+		if notes, ok := req.Context().Value(wireKey{}).(*wireNotes); ok {
+			notes.header = response.Header.Clone()
+		}
+	}
+	return response, err
+}
