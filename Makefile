@@ -62,10 +62,14 @@ test: ## Run all tests; installs and starts a Docker engine if none answers. PKG
 test-unit: ## Run the tests that need no engine and little time.
 	@$(GO) run ./hack/testcount -short -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
 
+# Packages whose fuzz targets make fuzz runs.
+FUZZED ?= ./internal/reports
+
 .PHONY: fuzz
-fuzz: ## Fuzz every reader of reports, each for a minute: FUZZTIME=1m.
-	@set -e; for target in $$($(GO) test -list '^FuzzRead' ./internal/reports | grep ^Fuzz); do \
-	  $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),1m) ./internal/reports; done
+fuzz: ## Fuzz every reader of files that others send, each for a minute, as many at a time as there are cores: FUZZTIME=1m.
+	@for package in $(FUZZED); do $(GO) test -list '^Fuzz' $$package | sed -n "s#^Fuzz.*#$$package &#p"; done | \
+	  xargs -P $$(nproc) -L 1 sh -c 'out=$$($(GO) test -run "^$$" -fuzz "^$$1$$" -fuzztime $(or $(FUZZTIME),1m) -parallel 1 $$0 2>&1); \
+	    code=$$?; echo "$$1:"; echo "$$out" | tail -n $$([ $$code -eq 0 ] && echo 2 || echo 60); exit $$code'
 
 .PHONY: faults
 faults: ## Break everything that an agent depends on, at length, as root: KILLS=300 SEED= RUN=TestFaults/registry.
@@ -79,6 +83,7 @@ bench: ## Run the benchmarks of docs/architecture.md and print their figures; so
 	  $(GO) test -run '^$$' -bench Start -benchtime 1x ./internal/controlplane; \
 	  $(GO) test -run '^$$' -bench 'Results|Reports' -benchtime 2000x ./internal/ingest; \
 	  $(GO) test -run '^$$' -bench Read ./internal/reports; \
+	  $(GO) test -run '^$$' -bench Peak -benchtime 1x ./internal/reports; \
 	  $(GO) test -run '^$$' -bench ApprovalToAgent -benchtime 40x ./controllers; \
 	  $(GO) test -run '^$$' -bench 'Deploy$$' -benchtime 8x ./agent; \
 	  $(GO) test -run '^$$' -bench 'DeployLarge|Rollback' -benchtime 4x ./agent; \

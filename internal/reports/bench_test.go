@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -90,6 +92,70 @@ func BenchmarkRead(b *testing.B) {
 			}
 		})
 	}
+}
+
+// peakOf names, in the environment of a child, the report whose reading is measured in it.
+const peakOf = "SIRRAT_TEST_PEAK_OF"
+
+var large = map[string]func() *repeated{
+	"JUnit":   func() *repeated { return bigJUnit(100 * mega) },
+	"Trivy":   func() *repeated { return bigTrivy(100 * mega) },
+	"GoCover": func() *repeated { return bigGoCover(100 * mega) },
+}
+
+// BenchmarkPeak prints by how much the memory of a whole process (its resident set) exceeds, at its highest, what it has
+// before it reads a report of 100 MB. Each is read in a process of its own.
+//
+//	go test -run '^$' -bench Peak -benchtime 1x ./internal/reports
+func BenchmarkPeak(b *testing.B) {
+	if of := os.Getenv(peakOf); of != "" {
+		readLarge(b, of)
+		return
+	}
+	for of := range large {
+		b.Run(of, func(b *testing.B) {
+			var idle, peak float64
+			for b.Loop() {
+				child := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkPeak$", "-test.benchtime=1x")
+				child.Env = append(os.Environ(), peakOf+"="+of)
+				out, err := child.CombinedOutput()
+				if err != nil {
+					b.Fatalf("%v\n%s", err, out)
+				}
+				_, told, _ := strings.Cut(string(out), peakOf+" ")
+				if _, err := fmt.Sscan(told, &idle, &peak); err != nil {
+					b.Fatalf("%v\n%s", err, out)
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(idle/mega, "MB-idle")
+			b.ReportMetric((peak-idle)/mega, "MB-above-idle")
+		})
+	}
+}
+
+// readLarge reads a large report and prints what the process had before, and at the most, in bytes.
+func readLarge(b *testing.B, of string) {
+	idle := memory(b, "VmRSS")
+	rep, err := Read(large[of](), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	fmt.Println(peakOf, idle, memory(b, "VmHWM"), describe(rep))
+}
+
+// memory is a figure of proc(5), /proc/pid/status, in bytes.
+func memory(b *testing.B, figure string) int64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), figure+":")
+	var kilo int64
+	if _, err := fmt.Sscanf(rest, "%d kB", &kilo); err != nil {
+		b.Fatalf("%s: %v", figure, err)
+	}
+	return kilo << 10
 }
 
 // A report of 100 MB is read in a few hundred KB. How much the heap grows is printed; what is asserted is far above it.
