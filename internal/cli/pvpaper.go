@@ -191,28 +191,32 @@ func (s *session) showPaper(p *v1alpha1.PV, paper *v1alpha1.PaperPV, scan string
 	return s.print(view.Paper(p, paper, scan, s.screen()))
 }
 
-// announce states what the paper says, on exactly the PV that was shown: the controllers may write its status meanwhile,
-// nobody else anything.
+// announce states what the paper says.
 func (s *session) announce(ctx context.Context, p *v1alpha1.PV, paper *v1alpha1.PaperPV) error {
 	if equality.Semantic.DeepEqual(p.Spec.Paper, paper) { // a second try, since the scan did not arrive
 		return nil
 	}
+	return s.changeShown(ctx, p, func(now *v1alpha1.PV) { now.Spec.Paper = paper })
+}
+
+// changeShown changes exactly the PV that was shown: the controllers may write its status meanwhile, nobody else anything.
+func (s *session) changeShown(ctx context.Context, shown *v1alpha1.PV, change func(*v1alpha1.PV)) error {
 	c, err := s.client()
 	if err != nil {
 		return err
 	}
-	for now := p; ; {
+	for now := shown; ; {
 		changed := now.DeepCopy()
-		changed.Spec.Paper = paper
+		change(changed)
 		err := c.Patch(ctx, changed, client.MergeFromWithOptions(now, client.MergeFromWithOptimisticLock{}))
 		if !apierrors.IsConflict(err) {
 			return err
 		}
 		now = &v1alpha1.PV{}
-		if err := c.Get(ctx, client.ObjectKeyFromObject(p), now); err != nil {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(shown), now); err != nil {
 			return wrap("read the PV again", err)
 		}
-		if now.UID != p.UID || !equality.Semantic.DeepEqual(now.Spec, p.Spec) {
+		if now.UID != shown.UID || !equality.Semantic.DeepEqual(now.Spec, shown.Spec) {
 			return err
 		}
 		if now.Status.Decision != "" {

@@ -250,13 +250,7 @@ func (s *session) checkKeyIsKnown(ctx context.Context, p *v1alpha1.PV, key crypt
 
 // submitSignature stores the signature on exactly the PV that was shown and waits for the controllers' verdict.
 func (s *session) submitSignature(ctx context.Context, p *v1alpha1.PV, signature string, f format) error {
-	c, err := s.client()
-	if err != nil {
-		return err
-	}
-	signed := p.DeepCopy()
-	signed.Spec.Signature = signature
-	if err := c.Patch(ctx, signed, client.MergeFromWithOptions(p, client.MergeFromWithOptimisticLock{})); err != nil {
+	if err := s.changeShown(ctx, p, func(now *v1alpha1.PV) { now.Spec.Signature = signature }); err != nil {
 		return err
 	}
 	verdict, err := await(ctx, s, client.ObjectKeyFromObject(p), &v1alpha1.PVList{}, func(p *v1alpha1.PV) bool {
