@@ -117,16 +117,14 @@ type Registry struct {
 func Start(t testing.TB, o Options) *Registry {
 	t.Helper()
 	backend := freeAddress(t)
-	r := &Registry{TB: t, auth: o.Auth, proxy: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: backend})}
-	r.proxy.ErrorLog = log.New(io.Discard, "", 0)
-	direct := r.proxy.Director
-	r.proxy.Director = func(out *http.Request) {
-		direct(out)
-		out.Host = r.Host
+	r := &Registry{TB: t, auth: o.Auth}
+	r.proxy = &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(p *httputil.ProxyRequest) {
+		p.SetURL(&url.URL{Scheme: "http", Host: backend})
+		p.Out.Host = r.Host
 		if o.TLS {
-			out.Header.Set("X-Forwarded-Proto", "https")
+			p.Out.Header.Set("X-Forwarded-Proto", "https")
 		}
-	}
+	}}
 	r.server = httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
 	r.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if o.TLS {
