@@ -54,7 +54,7 @@ func newForge(t *testing.T, change func(*v1alpha1.CI), transport func(*idtokente
 	if transport == nil {
 		transport = func(i *idtokentest.Issuer) http.RoundTripper { return i.Transport(t, nil) }
 	}
-	f.bridge = newBridge(t, false, func(o *Options) {
+	f.bridge, _ = newArchived(t, false, func(o *Options) {
 		o.PublicURL = ourURL
 		o.IDTokens = idtoken.NewVerifier(idtoken.Options{Transport: transport(f.issuer), Now: f.clock.Now})
 	})
@@ -158,6 +158,43 @@ func TestIDTokenContradicted(t *testing.T) {
 	f.wantProblem(status, raw, http.StatusForbidden, "commit")
 	if n := len(f.ciResults()); n != 1 {
 		t.Errorf("%d results", n)
+	}
+}
+
+// Files are evidence like any other: a job sends those of its own commit, and what they are taken for says whose they are.
+func TestReportsOfTheJob(t *testing.T) {
+	f := newForge(t, nil, nil)
+	f.bridge.token = f.token(nil)
+	data := string(sample(t, "junit/jest-junit.xml"))
+	for field, query := range map[string]string{
+		"commit": "commit=" + otherSHA, "pipeline": "pipeline=575&commit=" + someCommit,
+		"run": "job=unit&run=303&commit=" + someCommit, "branch": "branch=release&commit=" + someCommit,
+	} {
+		status, raw := f.do(http.MethodPost, f.reportsURL(query), f.bridge.token, data)
+		f.wantProblem(status, raw, http.StatusForbidden, field)
+	}
+	for claim, over := range map[string]map[string]any{
+		"": {"project_path": "mallory/supergest"}, "ref_protected": {"ref_protected": "false"}, "aud": {"aud": "https://vault.example"},
+	} {
+		status, raw := f.do(http.MethodPost, f.reportsURL("commit="+someCommit), f.token(over), data)
+		f.wantProblem(status, raw, http.StatusForbidden, claim)
+	}
+	if results := f.ciResults(); len(results) != 0 {
+		t.Fatalf("%d results are stored", len(results))
+	}
+	status, answer, raw := f.sendFiles("wait=0&job=unit&commit="+someCommit[:8], data, nil)
+	if status != http.StatusAccepted {
+		t.Fatalf("%d %s", status, raw)
+	}
+	results := f.ciResults()
+	if len(results) != 1 || results[0].Name != answer.Result {
+		t.Fatalf("%d results", len(results))
+	}
+	got := results[0].Spec
+	want := v1alpha1.CIResultSpec{Commit: someCommit, Branch: "main", Pipeline: "574", Job: "unit", Run: "302", Identity: &v1alpha1.JobIdentity{
+		Issuer: f.issuer.URL, ProjectPath: ourPath, ProjectID: "20", Pipeline: "574", Job: "302", Ref: "main", RefType: "branch", RefProtected: true, User: "jean"}}
+	if diff := cmp.Diff(want, v1alpha1.CIResultSpec{Commit: got.Commit, Branch: got.Branch, Pipeline: got.Pipeline, Job: got.Job, Run: got.Run, Identity: got.Identity}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -402,8 +439,9 @@ func TestIDTokenIssuerInside(t *testing.T) {
 func TestOIDCDemanded(t *testing.T) {
 	f := newForge(t, func(ci *v1alpha1.CI) { ci.RequireOIDC = true }, nil)
 	for url, body := range map[string]string{
-		f.results():     result(someCommit, ""),
-		f.deployments(): `{"environment":"dev","version":"` + someCommit[:7] + `","status":"deployed"}`,
+		f.results():                          result(someCommit, ""),
+		f.deployments():                      `{"environment":"dev","version":"` + someCommit[:7] + `","status":"deployed"}`,
+		f.reportsURL("commit=" + someCommit): string(sample(t, "junit/jest-junit.xml")),
 	} {
 		status, _, raw := f.post(url, body)
 		if p := f.wantProblem(status, raw, http.StatusForbidden, ""); p.Type != problemPrefix+"id-token-demanded" {
