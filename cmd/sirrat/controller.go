@@ -60,6 +60,10 @@ func runController(ctx context.Context, f controllerFlags) error {
 	if err := checkPublicURL(f.publicURL); err != nil {
 		return err
 	}
+	guard, err := f.egress.guard()
+	if err != nil {
+		return err
+	}
 	cfg, err := loadConfig(f.kubeconfig)
 	if err != nil {
 		return err
@@ -69,7 +73,7 @@ func runController(ctx context.Context, f controllerFlags) error {
 		return fmt.Errorf("--http-bind: %w", err)
 	}
 	log := newLogger(f.logLevel)
-	return runBridge(ctx, bridgeOptions{config: cfg, listener: listener, leaderElection: f.leaderElect, archive: f.archive, agents: f.agents, publicURL: f.publicURL, mail: f.mail, egress: f.egress, log: log}, func() {
+	return runBridge(ctx, bridgeOptions{config: cfg, listener: listener, leaderElection: f.leaderElect, archive: f.archive, agents: f.agents, publicURL: f.publicURL, mail: f.mail, egress: guard, log: log}, func() {
 		log.Info("ready", "http", "http://"+listener.Addr().String()+"/api", "kubernetes", cfg.Host)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -127,6 +128,26 @@ func TestServerRefusesTakenPort(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	err = runServer(t.Context(), serverFlags{dataDir: dir, httpBind: listener.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), "--http-bind") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("a data directory was left behind")
+	}
+}
+
+func TestAllowedAddresses(t *testing.T) {
+	guard, err := egressFlags{networks: []string{"10.1.0.0/16", "127.0.0.1"}}.guard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{"10.1.2.3": true, "127.0.0.1": true, "10.2.0.1": false, "127.0.0.2": false, "169.254.169.254": false} {
+		if got := guard.Allows(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: %t", address, got)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	err = runServer(t.Context(), serverFlags{dataDir: dir, egress: egressFlags{networks: []string{"gitlab.example"}}})
+	if err == nil || !strings.Contains(err.Error(), "--allow-private-addresses") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Stat(dir); err == nil {

@@ -10,7 +10,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"gitlab.com/dynors/sirrat/controllers"
-	"gitlab.com/dynors/sirrat/internal/egress"
 	"gitlab.com/dynors/sirrat/internal/notify"
 	"gitlab.com/dynors/sirrat/internal/pv/pdf"
 	"gitlab.com/dynors/sirrat/internal/signing"
@@ -40,9 +39,9 @@ func (m mailer) Send(ctx context.Context, msg signing.Message) error {
 
 // tell makes what tells people things: the dispatcher of notifications, which the manager runs, and the signing page; nil
 // without a mail server.
-func (f mailFlags) tell(mgr ctrl.Manager, p *proof, guard egress.Guard, o bridgeOptions) (*signing.Page, error) {
+func (f mailFlags) tell(mgr ctrl.Manager, p *proof, o bridgeOptions) (*signing.Page, error) {
 	options := notify.Options{
-		Journal: p.journal, Cursors: controllers.Cursors{Client: p.direct}, Webhooks: notify.NewWebhooks(f.privateWebhooks, guard.Networks...), BaseURL: o.publicURL, Log: o.log.WithName("notify"),
+		Journal: p.journal, Cursors: controllers.Cursors{Client: p.direct}, Webhooks: notify.NewWebhooks(f.privateWebhooks, o.egress.Networks...), BaseURL: o.publicURL, Log: o.log.WithName("notify"),
 	}
 	receivers := controllers.Receivers{Reader: mgr.GetClient(), Events: mgr.GetEventRecorder("sirrat")}
 	options.Projects, options.GaveUp = receivers, receivers.GaveUp

@@ -24,6 +24,7 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/controllers"
 	"gitlab.com/dynors/sirrat/internal/agentfiles"
+	"gitlab.com/dynors/sirrat/internal/egress"
 	"gitlab.com/dynors/sirrat/internal/ingest"
 	"gitlab.com/dynors/sirrat/internal/reenrol"
 	"gitlab.com/dynors/sirrat/internal/signing"
@@ -41,16 +42,12 @@ type bridgeOptions struct {
 	archive        string // folder, or s3+https://host/bucket/prefix
 	publicURL      string // of the HTTP API, as people reach it; empty: the listener's
 	mail           mailFlags
-	egress         egressFlags
+	egress         egress.Guard // of what projects have the server connect to
 	log            logr.Logger
 }
 
 // runBridge runs the controllers and the HTTP API until ctx ends. ready is called once both are up.
 func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
-	guard, err := o.egress.guard()
-	if err != nil {
-		return err
-	}
 	mgr, err := newManager(o)
 	if err != nil {
 		return err
@@ -61,7 +58,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	}
 	defer proof.close()
 	o.publicURL = cmp.Or(o.publicURL, "http://"+o.listener.Addr().String())
-	page, err := o.mail.tell(mgr, proof, guard, o)
+	page, err := o.mail.tell(mgr, proof, o)
 	if err != nil {
 		return err
 	}
@@ -69,7 +66,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	offerOwnAgent(agents, o.log)
 	setup := controllers.Options{
 		Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page, Agents: agents, URL: o.publicURL,
-		Egress: guard,
+		Egress: o.egress,
 	}
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err
@@ -85,7 +82,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Log: o.log.WithName("http"),
 		Stopping: ctx.Done(), CreatedBy: user,
 		Journal: proof.journal, Archive: proof.store, Keys: proof.keys.Public, ExportDir: proof.temp,
-		Reenrol: reenrolments(proof.direct), IDTokens: idTokens(guard), PublicURL: o.publicURL,
+		Reenrol: reenrolments(proof.direct), IDTokens: idTokens(o.egress), PublicURL: o.publicURL,
 	})
 	if err != nil {
 		return err

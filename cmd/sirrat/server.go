@@ -80,6 +80,10 @@ func runServer(ctx context.Context, f serverFlags) (err error) {
 	if err := checkPublicURL(f.publicURL); err != nil {
 		return err
 	}
+	guard, err := f.egress.guard()
+	if err != nil {
+		return err
+	}
 	info := filepath.Join(f.dataDir, "server.json")
 	if err := os.Remove(info); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove old %s: %w", info, err)
@@ -110,7 +114,7 @@ func runServer(ctx context.Context, f serverFlags) (err error) {
 	}
 	log.V(1).Info("definitions are served", "after", time.Since(begun).String())
 	err = runBridge(ctx, bridgeOptions{
-		config: cp.RESTConfig(), listener: listener, archive: cmp.Or(f.archive, filepath.Join(f.dataDir, "archive")), agents: agentsFolder(f.dataDir), publicURL: f.publicURL, mail: f.mail, egress: f.egress, log: log,
+		config: cp.RESTConfig(), listener: listener, archive: cmp.Or(f.archive, filepath.Join(f.dataDir, "archive")), agents: agentsFolder(f.dataDir), publicURL: f.publicURL, mail: f.mail, egress: guard, log: log,
 	}, func() {
 		if err := install.WaitEnforced(ctx, cp.RESTConfig()); err != nil {
 			log.Error(err, "not ready")

@@ -166,6 +166,7 @@ func TestRenders(t *testing.T) {
 				"--set", "ingress.enabled=true,ingress.host=sirrat.dynors.com,ingress.tlsSecret=tls,ingress.className=nginx",
 				"--set", "archive.bucket=s3+https://s3.example/sirrat,archive.credentialsSecret=s3,mail.smtp=smtps://mail.example:465,mail.user=u,mail.passwordSecret=m",
 				"--set", "replicas=2,image.digest=sha256:" + strings.Repeat("a", 64),
+				"--set", "allowPrivateAddresses={10.1.0.0/16,fd00::7}",
 				"--set", "imagePullSecrets={pull},extraArgs={--v=2},extraEnv[0].name=A,extraEnv[0].value=b",
 				"--set", "podLabels.a=b,podAnnotations.a=b,nodeSelector.a=b,tolerations[0].key=x,priorityClassName=high",
 				"--set", "serviceAccount.name=guardian,serviceAccount.annotations.a=b,service.annotations.a=b,ingress.annotations.a=b"},
@@ -245,6 +246,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"wrong policy":            {"image.pullPolicy=Sometimes", "pullPolicy"},
 		"wrong digest":            {"image.digest=sha256:abc", "digest"},
 		"wrong port":              {"service.port=70000", "port"},
+		"a name for an address":   {"allowPrivateAddresses={gitlab.example}", "allowPrivateAddresses"},
 		"ingress without a host":  {"ingress.enabled=true", "host"},
 		"annotation not a string": {"podAnnotations.a=1", "podAnnotations"},
 	} {
