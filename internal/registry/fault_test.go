@@ -330,6 +330,36 @@ func TestGuarded(t *testing.T) {
 	}
 }
 
+// TestAttachIsGuarded: what goes through the library's own calls is guarded and refused like everything else.
+func TestAttachIsGuarded(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{Referrers: true})
+	digest := r.Push(repository, "dev-a1b2c3d")
+	a := registry.Artifact{Type: "application/vnd.sirrat.test.v1", Layers: []registry.ArtifactLayer{{MediaType: "text/plain", Data: []byte("x")}}}
+	for name, c := range map[string]struct {
+		guard      egress.Guard
+		config, ca []byte
+		says       string
+	}{
+		"an address that is not allowed":                     {egress.Guard{}, nil, nil, "--allow-private-addresses"},
+		"a broken config":                                    {egress.Guard{Private: true}, []byte("canary"), nil, "config.json"},
+		"a broken ca.crt":                                    {egress.Guard{Private: true}, nil, []byte("canary"), "ca.crt"},
+		"a broken ca.crt and an address that is not allowed": {egress.Guard{}, nil, []byte("canary"), "ca.crt"},
+	} {
+		client := registry.NewPool(c.guard).Client(c.config, c.ca)
+		r.Take()
+		_, _, attach := client.Attach(t.Context(), r.Host+"/"+repository, digest, a)
+		_, _, attached := client.Attached(t.Context(), r.Host+"/"+repository, digest, a.Type)
+		for _, err := range []error{attach, attached} {
+			if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "canary") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if seen := r.Take(); len(seen) > 0 {
+			t.Errorf("%s: %d requests arrived", name, len(seen))
+		}
+	}
+}
+
 // redirecting sends whoever asks for a manifest elsewhere.
 func redirecting(to string) registrytest.Fault {
 	return func(w http.ResponseWriter, q *http.Request) bool {

@@ -5,6 +5,7 @@ package registry
 import (
 	"crypto/sha256"
 	"net"
+	"net/http"
 	"sync"
 
 	"k8s.io/utils/lru"
@@ -38,9 +39,16 @@ func (p *Pool) Client(dockerConfigJSON, ca []byte) *Client {
 	}
 	c, err := makeClient(dockerConfigJSON, ca, &p.dialer)
 	if err != nil {
-		c = newClient(anonymous{}, nil)
-		c.unusable = &Problem{Kind: KindUnusable, Text: err.Error() + ": mend the Secret of spec.registrySecretRef of the Project", cause: err}
+		problem := &Problem{Kind: KindUnusable, Text: err.Error() + ": mend the Secret of spec.registrySecretRef of the Project", cause: err}
+		c = newClient(anonymous{}, refusing{problem})
+		c.unusable = problem
 	}
 	p.clients.Add(key, c)
 	return c
 }
+
+// refusing is the transport of a client that cannot be used: whichever way a request takes, it goes nowhere.
+type refusing struct{ problem *Problem }
+
+// RoundTrip implements http.RoundTripper.
+func (r refusing) RoundTrip(*http.Request) (*http.Response, error) { return nil, r.problem }
