@@ -65,24 +65,25 @@ func addGoBlock(l *lines, seen *blocks, line []byte) error {
 	return nil
 }
 
-// cutBlock takes a line of a profile apart: the file, which may have colons and blanks in its name, the place, which is made
-// of digits, dots and a comma, and the two numbers.
+// cutBlock takes a line of a profile apart: the file, which may have colons and blanks in its name, the place, which is a line
+// and a column from where and another to where, and the two numbers.
 func cutBlock(line []byte) (file, place, numbers []byte, ok bool) {
 	colon := bytes.LastIndexByte(line, ':')
 	if colon <= 0 {
 		return nil, nil, nil, false
 	}
 	place, numbers, ok = bytes.Cut(line[colon+1:], []byte(" "))
-	points, commas := 0, 0
+	const between = ".,."
+	parts, digits := 0, 0
 	for _, c := range place {
 		switch {
-		case c == '.':
-			points++
-		case c == ',':
-			commas++
-		case c < '0' || c > '9':
+		case c >= '0' && c <= '9':
+			digits++
+		case digits > 0 && parts < len(between) && c == between[parts]:
+			parts, digits = parts+1, 0
+		default:
 			return nil, nil, nil, false
 		}
 	}
-	return line[:colon], place, numbers, ok && points == 2 && commas == 1
+	return line[:colon], place, numbers, ok && parts == len(between) && digits > 0
 }
