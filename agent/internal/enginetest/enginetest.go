@@ -338,15 +338,30 @@ func padLayer(t testing.TB, size int64) v1.Layer {
 	return layer
 }
 
-// FreePort returns a port of 127.0.0.1 that is free now.
+// Ports that nothing is given by chance: below those of Linux's default ip_local_port_range, from which outgoing connections
+// and listeners on port 0 take theirs.
+const lowestPort, highestPort = 10_000, 32_000
+
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(rand.Int64N(highestPort - lowestPort)) }
+
+// FreePort returns a port of 127.0.0.1 that is free now and that no other caller was given.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range highestPort - lowestPort {
+		port := lowestPort + int(nextPort.Add(1)%(highestPort-lowestPort))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue // somebody has it
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // Wait polls check until it returns nil, and fails the test with its last error when Deadline has passed.
