@@ -98,6 +98,9 @@ type CIResultSpec struct {
 	// Counts of findings by severity.
 	// +optional
 	Vulnerabilities *VulnerabilityCounts `json:"vulnerabilities,omitempty"`
+	// Maven components that the file lists. Absent for a file that is no bill of materials or lock file.
+	// +optional
+	Maven *MavenComponents `json:"maven,omitempty"`
 	// Digest of the image that was examined.
 	// +optional
 	// +kubebuilder:validation:Pattern=`^(sha256:[0-9a-f]{64})?$`
@@ -112,12 +115,14 @@ type CIResultSpec struct {
 	Environment string `json:"environment,omitempty"`
 	// Time at which SIRRAT stored it.
 	Received metav1.Time `json:"received"`
-	// Id of the API token with which it was sent.
+	// Id of the API token with which it was sent; gitlab, harbor or sonarqube for what came with a webhook, harbor also for what
+	// SIRRAT fetched there itself. What Harbor and SonarQube found out stands beside what pipelines sent: of both the worse counts.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Source string `json:"source,omitempty"`
 	// Format of the file that was read for the figures: junit, jacoco, cobertura, go-coverprofile, lcov, sarif, trivy,
-	// gitlab-security, gitlab-codequality, cyclonedx-json or cyclonedx-xml. Empty: the figures themselves were reported.
+	// gitlab-security, gitlab-codequality, cyclonedx-json, cyclonedx-xml, gradle-lockfile or harbor. Empty: the figures
+	// themselves were reported.
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
 	Format string `json:"format,omitempty"`
@@ -128,10 +133,12 @@ type CIResultSpec struct {
 	// Job that sent it, as GitLab's signature says. Absent for what was sent with an API token.
 	// +optional
 	Identity *JobIdentity `json:"identity,omitempty"`
-	// sha256 of the request's body as received; with a format, of the file as received, under which the archive has it.
+	// sha256 of the request's body as received; with a format, of the file as received, under which the archive has it; of a
+	// webhook, of report.
 	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
 	ReportHash string `json:"reportHash"`
-	// The request's body as received, at most 64 KiB, until and beyond its archival. Absent with a format.
+	// The request's body as received, at most 64 KiB, until and beyond its archival; of a webhook, what was read of the body,
+	// which may hold the variables of a pipeline. Absent with a format.
 	// +optional
 	// +kubebuilder:validation:MaxLength=87384
 	Report []byte `json:"report,omitempty"`

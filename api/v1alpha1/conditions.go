@@ -28,6 +28,10 @@ const (
 	// ConditionAttested is True on a Release when every proof is attached to its images, False with a reason while one is not.
 	// It holds nothing up. Absent where Project.spec.attestations asks for none.
 	ConditionAttested = "Attested"
+	// ConditionMirrored is True on a Release once the registry of every environment that it was let into, and that has one of
+	// its own (Environment.spec.registry), serves its images as their digests say; False with how far it is, or what keeps it
+	// from that. No host gets the release before. Absent where no environment has one.
+	ConditionMirrored = "Mirrored"
 	// ConditionHeld is True on an Environment where nothing opens by itself since a release failed there.
 	ConditionHeld = "Held"
 	// ConditionSuspended is True on an Environment, and on a Rollout, of which nothing is touched for the time being; the
@@ -39,6 +43,9 @@ const (
 	// ConditionAdmitted is False on an Environment whose compose file the policy of one of its hosts refuses, or where a
 	// host's policy cannot be used.
 	ConditionAdmitted = "Admitted"
+	// ConditionPullCredentials is False on an Environment of which a host has no valid credential to pull with, with who refuses
+	// to issue one. Absent where Project.spec.pullCredentials asks for none.
+	ConditionPullCredentials = "PullCredentials"
 	// ConditionEnrolled is True on a Host whose agent holds a certificate.
 	ConditionEnrolled = "Enrolled"
 	// ConditionInStep is False on a Host whose agent knows of newer orders or keys than the control plane.
@@ -69,6 +76,8 @@ const (
 	ReasonImageNotFound   = "ImageNotFound"   // a tag or digest is not in the registry
 	ReasonRegistryError   = "RegistryError"   // the registry did not answer as it should
 	ReasonTagged          = "Tagged"          // every tag is in the registry
+	ReasonMirrored        = "Mirrored"        // the environment's registry serves every image
+	ReasonMirroring       = "Mirroring"       // images are being copied there
 	ReasonTagTaken        = "TagTaken"        // a version's tag names another digest: it is never overwritten
 	ReasonTagImmutable    = "TagImmutable"    // the registry lets nobody move the tag
 	ReasonRegistryDenied  = "RegistryDenied"  // the registry refuses the project's account, or the tag is protected
@@ -76,6 +85,12 @@ const (
 	ReasonRegistryFull    = "RegistryFull"    // the registry has no room
 	ReasonComposeInvalid  = "ComposeInvalid"  // a compose file cannot be used
 	ReasonAttached        = "Attached"        // the proofs are at the images
+	ReasonPublished       = "Published"       // a module's release went through all of its gates
+	ReasonNoRegistry      = "NoRegistry"      // a module without spec.packageRegistry, or its Secret cannot be used
+	ReasonNoVersion       = "NoVersion"       // a module's release has neither version nor artifacts
+	ReasonArtifactMissing = "ArtifactMissing" // an artifact, its POM or its checksums are not in the package registry
+	ReasonArtifactInvalid = "ArtifactInvalid" // an artifact is not what its coordinates or checksums say
+	ReasonArtifactChanged = "ArtifactChanged" // an artifact is another one than was judged
 	ReasonPolicyPresent   = "PolicyPresent"   // approvals are protected by admission
 	ReasonPolicyMissing   = "PolicyMissing"   // admission policy or binding absent or altered
 	ReasonGlassBroken     = "GlassBroken"     // a gate was opened in an emergency
@@ -114,6 +129,14 @@ const (
 	ReasonNotSuspended   = "NotSuspended"   // it may be touched
 	ReasonRemoving       = "Removing"       // orders to take it down are being carried out
 	ReasonDecommissioned = "Decommissioned" // taken down everywhere
+
+	// Pull credentials of Environments
+	ReasonIssued              = "Issued"              // every host has one
+	ReasonIssuing             = "Issuing"             // the first ones are on their way
+	ReasonRenewalFails        = "RenewalFails"        // every host still has one, but the next cannot be issued
+	ReasonFallback            = "Fallback"            // hosts pull with the project's own Secret, as spec.pullCredentials.fallback allows
+	ReasonProviderUnreachable = "ProviderUnreachable" // who issues them does not answer as it should
+	ReasonProviderDenied      = "ProviderDenied"      // who issues them refuses the account of the project
 
 	// Rollouts, written by agents
 	ReasonPolicyRefused        = "PolicyRefused" // the server's owner does not allow what the release asks for

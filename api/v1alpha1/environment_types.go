@@ -59,6 +59,11 @@ type EnvironmentSpec struct {
 	// +kubebuilder:validation:items:MaxLength=128
 	Tags []string `json:"tags,omitempty"`
 
+	// Another registry that the hosts pull the project's images from: a client's own, for instance. What is approved stays the
+	// same, since that goes by digest. Absent (the default): the repositories of Project.spec.images.
+	// +optional
+	Registry *EnvironmentRegistry `json:"registry,omitempty"`
+
 	// Labels of the Hosts that serve this environment. Absent: no agent; a pipeline deploys here by itself and reports it
 	// with POST …/deployments.
 	// +optional
@@ -92,6 +97,11 @@ type EnvironmentSpec struct {
 	// When releases may be let in here, whatever gate guards it. Default: always.
 	// +optional
 	Window *Window `json:"window,omitempty"`
+
+	// Who must have signed the images of a release before it is let in here, whatever gate guards it and whatever its
+	// criteria; break-glass does not make up for it. Default: nobody, and the registry is not asked.
+	// +optional
+	Signatures *SignaturePolicy `json:"signatures,omitempty"`
 
 	// Whether a newer release that was let in here makes older ones that still wait for it give up: Automatic (the default:
 	// where the gate opens by itself), Always or Never.

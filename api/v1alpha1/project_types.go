@@ -42,8 +42,9 @@ type ProjectSpec struct {
 	// +kubebuilder:validation:MaxLength=120
 	DisplayName string `json:"displayName,omitempty"`
 
-	// Template that creates environments and gates once: "dynors" for the bridge ci → qa → client → production, "" (the
-	// default) for none. What the template made may be edited; it is not written again while it exists.
+	// Template that creates environments and gates once: "dynors" for the bridge ci → qa → client → production, or, for a
+	// module (Maven coordinates and no images), the gates ci → published; "" (the default) for none. What the template made may
+	// be edited; it is not written again while it exists.
 	// +optional
 	// +kubebuilder:validation:Enum="";dynors
 	Template string `json:"template,omitempty"`
@@ -61,6 +62,10 @@ type ProjectSpec struct {
 	// +kubebuilder:validation:items:Pattern=`^[A-Za-z0-9_.\-]+:[A-Za-z0-9_.\-]+$`
 	// +kubebuilder:validation:items:MaxLength=200
 	Maven []string `json:"maven,omitempty"`
+
+	// Where the artifacts of a module project are published. Default: nowhere, and no release of it can be published.
+	// +optional
+	PackageRegistry *PackageRegistry `json:"packageRegistry,omitempty"`
 
 	// Legal name of the party that delivers, as printed in the PV. Default DYNORS.
 	// +optional
@@ -102,6 +107,11 @@ type ProjectSpec struct {
 	// +kubebuilder:validation:MaxLength=63
 	RegistrySecretRef string `json:"registrySecretRef,omitempty"`
 
+	// With what agents pull: credentials of their own, short-lived and for pulling only, each for one host and environment.
+	// Default: a copy of registrySecretRef.
+	// +optional
+	PullCredentials *PullCredentials `json:"pullCredentials,omitempty"`
+
 	// Whether proofs of what the gates and the client decided are attached to the images in the registry, for
 	// `kubectl sirrat verify`. Default: they are not.
 	// +optional
@@ -109,6 +119,16 @@ type ProjectSpec struct {
 	// How the project's pipelines show who they are. Default: with API tokens only.
 	// +optional
 	CI CI `json:"ci,omitzero"`
+	// The Harbor that holds the images, for what a registry's own API does not know: scans, quotas, replication. Default: Harbor
+	// is a registry like any other.
+	// +optional
+	Harbor *Harbor `json:"harbor,omitempty"`
+	// GitLab that is told what becomes of the project's commits. Default: none is.
+	// +optional
+	GitLab *GitLab `json:"gitlab,omitempty"`
+	// Webhooks of GitLab, Harbor and SonarQube that the project takes. Default: none.
+	// +optional
+	Hooks *Hooks `json:"hooks,omitempty"`
 }
 
 // Attestations are signed statements that SIRRAT attaches to the project's images as OCI referrers.

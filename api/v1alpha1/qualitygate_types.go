@@ -39,6 +39,8 @@ type QualityGate struct {
 
 // QualityGateSpec declares a gate.
 //
+// +kubebuilder:validation:XValidation:rule="(has(self.environment) && size(self.environment) > 0) || !self.criteria.exists(c, has(c.soak) || has(c.healthy) || has(c.pv) || has(c.images))",message="without an environment nothing is deployed: soak, healthy, pv and images need one"
+// +kubebuilder:validation:XValidation:rule="!has(self.environment) || size(self.environment) == 0 || !self.criteria.exists(c, has(c.artifacts))",message="artifacts is a criterion of a module's gates, which have no environment"
 // +kubebuilder:validation:XValidation:rule="self.mode != 'Manual' || self.criteria.exists(c, has(c.approval))",message="a Manual gate needs an approval among its criteria"
 // +kubebuilder:validation:XValidation:rule="self.mode != 'Automatic' || !self.criteria.exists(c, has(c.approval))",message="an Automatic gate cannot ask for an approval: use mode Manual"
 type QualityGateSpec struct {
@@ -46,10 +48,11 @@ type QualityGateSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=99
 	Number int32 `json:"number"`
-	// The environment it guards.
-	// +kubebuilder:validation:MinLength=1
+	// The environment it guards. None for a gate of a module: it guards that a version counts as published, and nothing is
+	// deployed. Default: none.
+	// +optional
 	// +kubebuilder:validation:MaxLength=40
-	Environment string `json:"environment"`
+	Environment string `json:"environment,omitempty"`
 	// Automatic opens by itself; Manual needs an approval among the criteria. Default Manual.
 	// +optional
 	// +kubebuilder:default=Manual
@@ -65,7 +68,7 @@ type QualityGateSpec struct {
 
 // Criterion is one thing that must hold. Exactly one of its kinds is given.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.result), has(self.coverage), has(self.images), has(self.artifact), has(self.soak), has(self.healthy), has(self.approval), has(self.pv), has(self.karma), has(self.freshness), has(self.window), has(self.cel)].filter(x, x).size() == 1",message="give exactly one of result, coverage, images, artifact, soak, healthy, approval, pv, karma, freshness, window, cel"
+// +kubebuilder:validation:XValidation:rule="[has(self.result), has(self.coverage), has(self.images), has(self.artifact), has(self.soak), has(self.healthy), has(self.approval), has(self.pv), has(self.karma), has(self.freshness), has(self.window), has(self.cel), has(self.sbom), has(self.artifacts), has(self.modules)].filter(x, x).size() == 1",message="give exactly one of result, coverage, images, artifact, soak, healthy, approval, pv, karma, freshness, window, cel, sbom, artifacts, modules"
 type Criterion struct {
 	// Name, unique in the gate. Shown in verdicts.
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
@@ -107,6 +110,15 @@ type Criterion struct {
 	// An expression over release, results and environments is true.
 	// +optional
 	CEL *CELCriterion `json:"cel,omitempty"`
+	// Every image has a software bill of materials.
+	// +optional
+	SBOM *SBOMCriterion `json:"sbom,omitempty"`
+	// Every Maven artifact of a module's release was read and checked in the package registry.
+	// +optional
+	Artifacts *ArtifactsCriterion `json:"artifacts,omitempty"`
+	// Every module of the organisation that is built in is a version that was released here.
+	// +optional
+	Modules *ModulesCriterion `json:"modules,omitempty"`
 }
 
 // ResultCriterion asks for a passed CI result.

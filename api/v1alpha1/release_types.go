@@ -91,7 +91,8 @@ type ReleaseSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=16
 	Compose map[string]ComposeText `json:"compose,omitempty"`
-	// Maven coordinates group:artifact:version that belong to the release.
+	// Maven coordinates group:artifact:version that belong to the release. Default for a module: those of Project.spec.maven
+	// with the release's version, without its leading v.
 	// +optional
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=300
@@ -146,7 +147,7 @@ type ReleaseStatus struct {
 	// +optional
 	// +listType=atomic
 	KarmaBreakdown []KarmaLine `json:"karmaBreakdown,omitempty"`
-	// Farthest environment in which it is or was healthy.
+	// Farthest environment in which it is or was healthy; "published" for a module's release that is.
 	// +optional
 	Reached string `json:"reached,omitempty"`
 	// What happens next, or what it waits for, in one line.
@@ -155,6 +156,18 @@ type ReleaseStatus struct {
 	// The frozen bundle: what is approved and deployed.
 	// +optional
 	Bundle *Bundle `json:"bundle,omitempty"`
+	// Artifacts of a module's release in the package registry.
+	// +optional
+	// +listType=map
+	// +listMapKey=coordinates
+	Artifacts []ReleaseArtifact `json:"artifacts,omitempty"`
+	// Hash of what people had decided when the artifacts were last found to be those that were read. A release counts as
+	// published only when they were looked at after the last decision.
+	// +optional
+	ArtifactsChecked string `json:"artifactsChecked,omitempty"`
+	// Since when a module's release counts as published; absent while it does not.
+	// +optional
+	Publication *Publication `json:"publication,omitempty"`
 	// Names of the CIResults that count, sorted. A newly stored result has been judged once its name, or that of the
 	// result that outweighs it, is here.
 	// +optional
@@ -179,19 +192,41 @@ type ReleaseStatus struct {
 	// +listType=map
 	// +listMapKey=name
 	Environments []ReleaseEnvironment `json:"environments,omitempty"`
+	// How far its images are in the registries of environments that have one of their own.
+	// +optional
+	// +listType=map
+	// +listMapKey=environment
+	Mirrors []ReleaseMirror `json:"mirrors,omitempty"`
 	// Approvals and rejections, as the controllers recorded them when they saw the annotation.
 	// +optional
 	// +listType=atomic
 	Approvals []ApprovalRecord `json:"approvals,omitempty"`
+	// Signatures of the images that the registry had, where an Environment's spec.signatures asks for them.
+	// +optional
+	// +listType=map
+	// +listMapKey=digest
+	// +listMapKey=image
+	// +listMapKey=policy
+	Signatures []SignatureRecord `json:"signatures,omitempty"`
+	// Bills of materials of the images that the registry had, where a gate's criterion sbom asks for them.
+	// +optional
+	// +listType=map
+	// +listMapKey=digest
+	// +listMapKey=image
+	SBOMs []SBOMRecord `json:"sboms,omitempty"`
 	// Proofs that are attached to the images in the registry, or wait for it. None unless Project.spec.attestations asks.
 	// +optional
 	// +listType=atomic
 	Attestations []AttestationRecord `json:"attestations,omitempty"`
+	// What GitLab was told. Absent unless Project.spec.gitlab asks, or did.
+	// +optional
+	GitLab *GitLabTold `json:"gitlab,omitempty"`
 	// The admission policy and binding, by uid and generation, under which approvals were last read. Approvals that appear
 	// while it changes are not believed.
 	// +optional
 	Guard string `json:"guard,omitempty"`
-	// Ready, Reconciling, Stalled, Frozen, Tagged, ApprovalsGuarded; Attested where proofs are attached to the images.
+	// Ready, Reconciling, Stalled, Frozen, Tagged, ApprovalsGuarded; Attested where proofs are attached to the images; Mirrored
+	// where an environment has a registry of its own; GitLabTold where GitLab is told; Scanned where Harbor's scans count.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -297,7 +332,7 @@ type PinnedReference struct {
 
 // EnvironmentBundle is what an approval for an environment covers.
 type EnvironmentBundle struct {
-	// Environment.
+	// Environment; "" for the publication of a module.
 	Environment string `json:"environment"`
 	// Hash over all the rest, the images' digests included: what is approved, authorised and deployed.
 	// +optional
@@ -320,7 +355,7 @@ type GateVerdict struct {
 	Name string `json:"name"`
 	// Its place on the bridge.
 	Number int32 `json:"number"`
-	// Environment it guards.
+	// Environment it guards; "" for the publication of a module.
 	Environment string `json:"environment"`
 	// Passed, Waiting or Refused.
 	Verdict Verdict `json:"verdict"`
