@@ -108,11 +108,24 @@ func (g Guard) Allows(ip netip.Addr) bool {
 	case !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || within(ip, metadata):
 		return false
 	case within(ip, g.Networks):
-		return true
+		v4, translated := behindNAT64(ip)
+		return !translated || g.Allows(v4)
 	case ip.IsLoopback() || ip.IsPrivate():
 		return g.Private
 	}
 	return !within(ip, special) && ip.IsGlobalUnicast()
+}
+
+// nat64 is the well-known prefix under which a network without IPv4 reaches IPv4 addresses (RFC 6052).
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
+// behindNAT64 is the IPv4 address that a translator connects to: who opens the prefix opens what may be reached anyway.
+func behindNAT64(ip netip.Addr) (netip.Addr, bool) {
+	if !nat64.Contains(ip) {
+		return netip.Addr{}, false
+	}
+	bytes := ip.As16()
+	return netip.AddrFrom4([4]byte(bytes[12:])), true
 }
 
 func within(ip netip.Addr, blocks []netip.Prefix) bool {

@@ -57,6 +57,17 @@ func TestNetworks(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	// A network without IPv4 opens the prefix of its translator, and with it no address that is not open anyway.
+	networks, err = egress.ParseNetworks([]string{"64:ff9b::/96", "10.1.0.0/16"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ip, want := range map[string]bool{"64:ff9b::101:101": true, "64:ff9b::a01:203": true, "64:ff9b::a02:1": false, "64:ff9b::7f00:1": false,
+		"64:ff9b::a9fe:a9fe": false, "64:ff9b::6464:64c8": false, "64:ff9b::": false, "64:ff9b:1::101:101": false} {
+		if got := (egress.Guard{Networks: networks}).Allows(netip.MustParseAddr(ip)); got != want {
+			t.Errorf("%s by a translator: %v", ip, got)
+		}
+	}
 	for _, text := range []string{"", "10.1.0.0/33", "localhost", "10.1.2"} {
 		if _, err := egress.ParseNetworks([]string{text}); err == nil {
 			t.Errorf("%q is a network", text)
