@@ -2,7 +2,8 @@
 
 // Package evidence reduces the stored CI results of a commit to what counts: of each type the newest pipeline, in it the
 // newest run of each job, and of these the worst. A later pass never hides an earlier failure unless it comes from a newer
-// run of the same job or from a newer pipeline.
+// run of the same job or from a newer pipeline. What Harbor and SonarQube say themselves, which know of no pipeline, stands
+// beside what pipelines say, and neither hides the other.
 //
 // It is pure: values in, values out. It may import api/v1alpha1 only.
 package evidence
@@ -33,7 +34,11 @@ type Result struct {
 	Tests *v1alpha1.TestCounts
 	// Vulnerabilities is the sum over the jobs, nil if none reported counts.
 	Vulnerabilities *v1alpha1.VulnerabilityCounts
-	Pipeline        string
+	// Maven are the Maven components that any job listed, nil if none listed any components.
+	Maven    *v1alpha1.MavenComponents
+	Pipeline string
+	// Files are the digests of the images that the reports are about that were sent as files, "" for one that names none.
+	Files []string
 	// Received is when the oldest report that counts was stored.
 	Received time.Time
 }
@@ -44,6 +49,23 @@ type Set struct {
 	Results map[string]Result
 	// Counted names the CIResults that the results were made of, sorted.
 	Counted []string
+	// Awaits says, of a type that cannot pass yet, what is awaited. Example: scan → Harbor scans the image backend.
+	Awaits map[string]string
+	// awaited are the components that results listed which are none until what is awaited came.
+	awaited *v1alpha1.MavenComponents
+}
+
+// Await notes that a type cannot pass yet, and for want of what: what passed of it is no result until then; what failed stays,
+// and so do the components that it lists.
+func (s *Set) Await(typ, needs string) {
+	if r, ok := s.Results[typ]; ok && r.Status == v1alpha1.StatusPassed {
+		s.awaited = union(s.awaited, r.Maven)
+		delete(s.Results, typ)
+	}
+	if s.Awaits == nil {
+		s.Awaits = map[string]string{}
+	}
+	s.Awaits[typ] = needs
 }
 
 // ForImages leaves out results about images that are not the release's: a clean scan of something else proves nothing.
@@ -72,18 +94,28 @@ func Reduce(results []v1alpha1.CIResult) Set {
 	}
 	set := Set{Results: map[string]Result{}}
 	for typ, all := range byType {
-		var jobs []Result
-		for _, reports := range byJob(newestPipeline(all)) {
-			run := newestRun(reports)
-			jobs = append(jobs, worst(typ, run))
-			for _, r := range run {
-				set.Counted = append(set.Counted, r.Name)
-			}
+		var found []Result
+		for _, reports := range byObserver(all) {
+			result, counted := reduce(typ, reports)
+			found, set.Counted = append(found, result), append(set.Counted, counted...)
 		}
-		set.Results[typ] = together(jobs)
+		set.Results[typ] = beside(found)
 	}
 	slices.Sort(set.Counted)
 	return set
+}
+
+// reduce makes one result of what one observer reported, and names what it is made of.
+func reduce(typ string, all []v1alpha1.CIResult) (result Result, counted []string) {
+	var jobs []Result
+	for _, reports := range byJob(newestPipeline(all)) {
+		run := newestRun(reports)
+		jobs = append(jobs, worst(typ, run))
+		for _, r := range run {
+			counted = append(counted, r.Name)
+		}
+	}
+	return together(jobs), counted
 }
 
 // Coverage is the figure that counts, in percent, and the type that reported it: that of a result of type coverage, or
@@ -130,11 +162,19 @@ func (s Set) Baseline(release string) *v1alpha1.Baseline {
 	return b
 }
 
-// Deployments is the newest deployment that a pipeline reported for each environment.
+// Deployments is the newest deployment that a pipeline reported for each environment. Of those that GitLab reported itself the
+// one with the highest id is the newest, in whatever order they arrived.
 func Deployments(results []v1alpha1.CIResult) map[string]v1alpha1.CIResult {
-	newest := map[string]v1alpha1.CIResult{}
+	newest, numbered := map[string]v1alpha1.CIResult{}, map[string]v1alpha1.CIResult{}
 	for _, r := range results {
-		if r.Spec.Type != v1alpha1.TypeDeployment {
+		if r.Spec.Type == v1alpha1.TypeDeployment && isNumbered(r) {
+			if old, ok := numbered[r.Spec.Environment]; !ok || follows(r, old) {
+				numbered[r.Spec.Environment] = r
+			}
+		}
+	}
+	for _, r := range results {
+		if r.Spec.Type != v1alpha1.TypeDeployment || isNumbered(r) && numbered[r.Spec.Environment].Name != r.Name {
 			continue
 		}
 		if old, ok := newest[r.Spec.Environment]; !ok || later(r, old) {
@@ -142,6 +182,45 @@ func Deployments(results []v1alpha1.CIResult) map[string]v1alpha1.CIResult {
 		}
 	}
 	return newest
+}
+
+// isNumbered tells a deployment with an id of GitLab's.
+func isNumbered(r v1alpha1.CIResult) bool {
+	return r.Spec.Source == v1alpha1.SourceGitLab && r.Spec.Run != ""
+}
+
+// follows tells whether deployment a has a higher id than b; of two ends of one deployment the failure counts.
+func follows(a, b v1alpha1.CIResult) bool {
+	return cmp.Or(compareIDs(a.Spec.Run, b.Spec.Run), compareFailed(a, b), strings.Compare(a.Name, b.Name)) > 0
+}
+
+func compareFailed(a, b v1alpha1.CIResult) int {
+	x, y := a.Spec.Status != v1alpha1.StatusDeployed, b.Spec.Status != v1alpha1.StatusDeployed
+	switch {
+	case x && !y:
+		return 1
+	case y && !x:
+		return -1
+	}
+	return 0
+}
+
+// byObserver groups results by who found them out: the pipelines, whoever brought it, and each of the tools that look by
+// themselves and know of no pipeline. The pipelines come first.
+func byObserver(results []v1alpha1.CIResult) [][]v1alpha1.CIResult {
+	observers := map[string][]v1alpha1.CIResult{}
+	for _, r := range results {
+		observer := ""
+		if s := r.Spec.Source; s == v1alpha1.SourceHarbor || s == v1alpha1.SourceSonarQube {
+			observer = s
+		}
+		observers[observer] = append(observers[observer], r)
+	}
+	var out [][]v1alpha1.CIResult
+	for _, name := range slices.Sorted(maps.Keys(observers)) {
+		out = append(out, observers[name])
+	}
+	return out
 }
 
 // newestPipeline keeps the results of the newest pipeline.
@@ -235,6 +314,10 @@ func worst(typ string, run []v1alpha1.CIResult) Result {
 		if v := r.Spec.Vulnerabilities; v != nil {
 			w.Vulnerabilities = maxCounts(w.Vulnerabilities, v)
 		}
+		if r.Spec.Format != "" && !slices.Contains(w.Files, r.Spec.Digest) {
+			w.Files = append(w.Files, r.Spec.Digest)
+		}
+		w.Maven = union(w.Maven, r.Spec.Maven)
 		if r.Spec.Received.Time.Before(w.Received) {
 			w.Received = r.Spec.Received.Time
 		}
@@ -252,6 +335,8 @@ func together(jobs []Result) Result {
 		all.Coverage, all.Score = lowest(all.Coverage, j.Coverage), lowest(all.Score, j.Score)
 		all.CoverageBase = add(all.CoverageBase, j.CoverageBase)
 		all.Tests, all.Vulnerabilities = addTests(all.Tests, j.Tests), addCounts(all.Vulnerabilities, j.Vulnerabilities)
+		all.Files = append(slices.Clone(all.Files), j.Files...)
+		all.Maven = union(all.Maven, j.Maven)
 		if j.Received.Before(all.Received) {
 			all.Received = j.Received
 		}
@@ -259,17 +344,37 @@ func together(jobs []Result) Result {
 	return all
 }
 
+// beside puts what several observers found out about the same things side by side: everything is the worst. Findings do not
+// add up, since they are the same findings.
+func beside(found []Result) Result {
+	all := found[0]
+	for _, r := range found[1:] {
+		findings := cmp.Or(all.Vulnerabilities, r.Vulnerabilities)
+		if all.Vulnerabilities != nil && r.Vulnerabilities != nil {
+			findings = maxCounts(all.Vulnerabilities, r.Vulnerabilities)
+		}
+		base := cmp.Or(all.CoverageBase, r.CoverageBase)
+		tests := cmp.Or(all.Tests, r.Tests)
+		all = together([]Result{all, r})
+		all.Vulnerabilities, all.CoverageBase, all.Tests = findings, base, tests
+	}
+	return all
+}
+
 // Worse says whether status a is worse than b.
 func Worse(a, b string) bool { return badness(a) > badness(b) }
 
-// Worsens says whether b, of the same run as a, says anything worse than a. What a did not say at all is no worse.
+// Worsens says whether b, of the same run as a, says anything worse than a. What a did not say at all is no worse, but for tests that
+// did not pass and findings: a status alone stands for none.
 func Worsens(a, b v1alpha1.CIResultSpec) bool {
 	switch {
 	case Worse(b.Status, a.Status),
 		a.Coverage != nil && b.Coverage != nil && *b.Coverage < *a.Coverage,
 		a.Score != nil && b.Score != nil && *b.Score < *a.Score,
 		a.CoverageBase != nil && b.CoverageBase != nil && *b.CoverageBase < *a.CoverageBase,
-		a.Tests != nil && b.Tests != nil && worseTests(*b.Tests, *a.Tests):
+		a.Tests != nil && b.Tests != nil && worseTests(*b.Tests, *a.Tests),
+		a.Tests == nil && b.Tests != nil && b.Tests.Passed < TestsRun(*b.Tests),
+		a.Maven != nil && b.Maven != nil && !sameComponents(*union(a.Maven, b.Maven), *a.Maven):
 		return true
 	case b.Vulnerabilities == nil:
 		return false
@@ -277,6 +382,29 @@ func Worsens(a, b v1alpha1.CIResultSpec) bool {
 		return *b.Vulnerabilities != v1alpha1.VulnerabilityCounts{}
 	}
 	return *maxCounts(a.Vulnerabilities, b.Vulnerabilities) != *a.Vulnerabilities
+}
+
+// Maven are the Maven components that any result of the set lists, whatever its type; nil if none lists components.
+func (s Set) Maven() *v1alpha1.MavenComponents {
+	all := s.awaited
+	for _, typ := range slices.Sorted(maps.Keys(s.Results)) {
+		all = union(all, s.Results[typ].Maven)
+	}
+	return all
+}
+
+// union has what either lists: who lists a component cannot have it forgotten by somebody else's list.
+func union(a, b *v1alpha1.MavenComponents) *v1alpha1.MavenComponents {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	both := append(slices.Clone(a.Components), b.Components...)
+	slices.Sort(both)
+	return &v1alpha1.MavenComponents{Components: slices.Compact(both), Incomplete: a.Incomplete || b.Incomplete}
+}
+
+func sameComponents(a, b v1alpha1.MavenComponents) bool {
+	return a.Incomplete == b.Incomplete && slices.Equal(a.Components, b.Components)
 }
 
 func lowest[T cmp.Ordered](a, b *T) *T {
@@ -315,14 +443,14 @@ func addCounts(a, b *v1alpha1.VulnerabilityCounts) *v1alpha1.VulnerabilityCounts
 	}
 }
 
-// worseTests compares the shares of passed among run; on a tie fewer tests run are worse.
+// worseTests compares the shares of passed among run; on a tie fewer tests run are worse, then more that were skipped.
 func worseTests(a, b v1alpha1.TestCounts) bool {
 	x := int64(a.Passed) * int64(TestsRun(b))
 	y := int64(b.Passed) * int64(TestsRun(a))
 	if x != y {
 		return x < y
 	}
-	return TestsRun(a) < TestsRun(b)
+	return cmp.Or(cmp.Compare(TestsRun(b), TestsRun(a)), cmp.Compare(a.Skipped, b.Skipped), cmp.Compare(a.Total, b.Total)) > 0
 }
 
 // TestsRun is the number of tests that were not skipped.

@@ -16,6 +16,9 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 )
 
+// whole compares what is not exported as well.
+var whole = cmp.AllowUnexported(Set{})
+
 func result(name, typ, pipeline, status string) v1alpha1.CIResult {
 	r := v1alpha1.CIResult{Spec: v1alpha1.CIResultSpec{Type: typ, Pipeline: pipeline, Status: status}}
 	r.Name = name
@@ -170,6 +173,76 @@ func TestJobsAndRuns(t *testing.T) {
 	}
 }
 
+// What Harbor and SonarQube found out by themselves stands beside what the pipelines say.
+func TestObserversStandBesideEachOther(t *testing.T) {
+	by := func(source string, r v1alpha1.CIResult, change ...func(*v1alpha1.CIResultSpec)) v1alpha1.CIResult {
+		r.Spec.Source = source
+		for _, f := range change {
+			f(&r.Spec)
+		}
+		return r
+	}
+	noPipeline := func(s *v1alpha1.CIResultSpec) { s.Pipeline = "" }
+	for _, c := range []struct {
+		name    string
+		in      []v1alpha1.CIResult
+		want    Result
+		counted []string
+	}{
+		{"a pass of the pipeline hides no failure of Harbor's", []v1alpha1.CIResult{
+			of("a", "x", "9", "passed"), by("harbor", of("h", "image", "5", "failed"), noPipeline)}, Result{Status: "failed", Pipeline: "7"}, []string{"a", "h"}},
+		{"a pass of Harbor's hides no failure of the pipeline", []v1alpha1.CIResult{
+			of("a", "x", "9", "failed"), by("harbor", of("h", "image", "5", "passed"), noPipeline)}, Result{Status: "failed", Pipeline: "7"}, []string{"a", "h"}},
+		{"the same findings are not added up, those of several images are", []v1alpha1.CIResult{
+			of("a", "x", "9", "passed", findings(0, 3, 0, 1)), by("harbor", of("h", "one", "5", "passed", findings(1, 1, 0, 0)), noPipeline),
+			by("harbor", of("i", "two", "5", "passed", findings(0, 1, 1, 0)), noPipeline)},
+			Result{Status: "passed", Pipeline: "7", Vulnerabilities: &v1alpha1.VulnerabilityCounts{Critical: 1, High: 3, Medium: 1, Low: 1}}, []string{"a", "h", "i"}},
+		{"a newer scan of Harbor's replaces its older one alone", []v1alpha1.CIResult{
+			by("harbor", of("g", "image", "5", "failed"), noPipeline), by("harbor", of("h", "image", "6", "passed"), noPipeline), of("a", "x", "9", "passed")},
+			Result{Status: "passed", Pipeline: "7"}, []string{"a", "h"}},
+		{"the lowest coverage, over the lines of who counted them", []v1alpha1.CIResult{
+			of("a", "x", "9", "passed", covers(90, 100)), by("sonarqube", of("s", "key", "5", "passed"), noPipeline, func(s *v1alpha1.CIResultSpec) { s.Coverage = ptr(81.5) })},
+			Result{Status: "passed", Pipeline: "7", Coverage: ptr(81.5), CoverageBase: ptr(int32(100))}, []string{"a", "s"}},
+		{"GitLab's own word is one of its pipelines'", []v1alpha1.CIResult{
+			of("a", "x", "9", "failed"), by("gitlab", of("g", "gitlab", "5", "passed"), func(s *v1alpha1.CIResultSpec) { s.Pipeline = "8" })}, Result{Status: "passed", Pipeline: "8"}, []string{"g"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.want.Type = "tests"
+			for range 2 {
+				got := Reduce(c.in)
+				if diff := cmp.Diff(c.want, got.Results["tests"]); diff != "" {
+					t.Error(diff)
+				}
+				if diff := cmp.Diff(c.counted, got.Counted); diff != "" {
+					t.Error(diff)
+				}
+				slices.Reverse(c.in)
+			}
+		})
+	}
+}
+
+// Of the deployments that GitLab numbers the highest number counts, before times do.
+func TestDeploymentsThatGitLabNumbers(t *testing.T) {
+	on := func(name, source, id, status string, minute int) v1alpha1.CIResult {
+		r := of(name, "", id, status, received(minute))
+		r.Spec.Type, r.Spec.Environment, r.Spec.Source = v1alpha1.TypeDeployment, "dev", source
+		return r
+	}
+	for want, in := range map[string][]v1alpha1.CIResult{
+		"new":      {on("new", "gitlab", "10", "deployed", 1), on("old", "gitlab", "9", "failed", 2)},
+		"failed":   {on("said", "gitlab", "10", "deployed", 2), on("failed", "gitlab", "10", "failed", 1)},
+		"reported": {on("new", "gitlab", "10", "deployed", 1), on("old", "gitlab", "9", "failed", 3), on("reported", "abcdefgh", "", "rolled-back", 2)},
+	} {
+		for range 2 {
+			if got := Deployments(in)["dev"].Name; got != want {
+				t.Errorf("%s counts, want %s", got, want)
+			}
+			slices.Reverse(in)
+		}
+	}
+}
+
 func TestForImages(t *testing.T) {
 	on := func(name, digest string) v1alpha1.CIResult {
 		return of(name, "", "", "passed", func(s *v1alpha1.CIResultSpec) { s.Digest = digest })
@@ -266,7 +339,7 @@ func TestDeploymentsKeepTheNewestReport(t *testing.T) {
 		for env, r := range Deployments(in) {
 			got[env] = r.Name
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got, whole); diff != "" {
 			t.Error(diff)
 		}
 		slices.Reverse(in)
@@ -278,6 +351,7 @@ func drawResult(t *rapid.T, i int) v1alpha1.CIResult {
 		rapid.SampledFrom([]string{"", "1", "2", "10", "x", "01", "-1"}).Draw(t, "pipeline"),
 		rapid.SampledFrom([]string{"passed", "failed", "skipped", "deployed"}).Draw(t, "status"))
 	r.Spec.Job = rapid.SampledFrom([]string{"", "unit", "e2e"}).Draw(t, "job")
+	r.Spec.Source = rapid.SampledFrom([]string{"", "gitlab", "harbor", "sonarqube"}).Draw(t, "source")
 	r.Spec.Run = rapid.SampledFrom([]string{"", "1", "01", "9", "10", "x"}).Draw(t, "run")
 	r.Spec.Received = metav1.NewTime(at(rapid.IntRange(0, 3).Draw(t, "received")))
 	n := rapid.Int32Range(0, math.MaxInt32)
@@ -313,7 +387,7 @@ func TestReduceIgnoresOrder(t *testing.T) {
 			shuffled[i] = *shuffled[i].DeepCopy()
 		}
 		got := Reduce(shuffled)
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got, whole); diff != "" {
 			t.Fatal(diff)
 		}
 		if diff := cmp.Diff(base, got.Baseline("r")); diff != "" {
@@ -322,7 +396,7 @@ func TestReduceIgnoresOrder(t *testing.T) {
 		if diff := cmp.Diff(deployed, Deployments(shuffled)); diff != "" {
 			t.Fatal(diff)
 		}
-		if diff := cmp.Diff(want, Reduce(in)); diff != "" {
+		if diff := cmp.Diff(want, Reduce(in), whole); diff != "" {
 			t.Fatalf("reducing changed its input: %s", diff)
 		}
 	})
@@ -334,7 +408,7 @@ func TestMoreReportsOfARunNeverImproveIt(t *testing.T) {
 		var in []v1alpha1.CIResult
 		for i := range rapid.IntRange(1, 5).Draw(t, "n") {
 			r := drawResult(t, i)
-			r.Spec.Type, r.Spec.Pipeline, r.Spec.Run = "tests", "7", "1"
+			r.Spec.Type, r.Spec.Pipeline, r.Spec.Run, r.Spec.Source = "tests", "7", "1", ""
 			in = append(in, r)
 		}
 		before := Reduce(in[:len(in)-1]).Results["tests"]
@@ -349,4 +423,137 @@ func TestMoreReportsOfARunNeverImproveIt(t *testing.T) {
 			t.Fatalf("findings vanished: %+v, %+v", v, w)
 		}
 	})
+}
+
+// Of what one run says in turn, the first is kept and what Worsens it. In whatever order it comes, as often as it comes, the same
+// counts in the end.
+func TestWhatIsKeptOfARunIgnoresOrder(t *testing.T) {
+	keep := func(said []v1alpha1.CIResult) (kept []v1alpha1.CIResult) {
+		for _, r := range said {
+			if len(kept) == 0 || Worsens(kept[0].Spec, r.Spec) {
+				kept = append(kept, r)
+			}
+		}
+		return kept
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		figures := [4]bool{rapid.Bool().Draw(t, "coverage"), rapid.Bool().Draw(t, "score"), true, true}
+		var said []v1alpha1.CIResult
+		for i := range rapid.IntRange(1, 5).Draw(t, "n") {
+			r := drawResult(t, i)
+			r.Spec.Type, r.Spec.Pipeline, r.Spec.Job, r.Spec.Run, r.Spec.Source, r.Spec.Received = "tests", "7", "", "1", "", metav1.Time{}
+			// Whether there is a figure does not change within a run; whether there are counts may.
+			r.Spec.Coverage, r.Spec.CoverageBase, r.Spec.Score = ptr(float64(i%3)), ptr(int32(i%2)), ptr(float64(i%4))
+			if !figures[0] {
+				r.Spec.Coverage, r.Spec.CoverageBase = nil, nil
+			}
+			if !figures[1] {
+				r.Spec.Score = nil
+			}
+			if c := r.Spec.Tests; c != nil {
+				c.Total = c.Passed + c.Failed + c.Skipped
+			}
+			said = append(said, r)
+		}
+		counts := func(said []v1alpha1.CIResult) Result {
+			r := Reduce(keep(said)).Results["tests"]
+			if c := r.Tests; c != nil && c.Passed == TestsRun(*c) {
+				r.Tests = nil // as good as the status alone
+			}
+			if v := r.Vulnerabilities; v != nil && *v == (v1alpha1.VulnerabilityCounts{}) {
+				r.Vulnerabilities = nil
+			}
+			return r
+		}
+		twice := rapid.Permutation(append(slices.Clone(said), said...)).Draw(t, "order")
+		if diff := cmp.Diff(counts(said), counts(twice)); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+// A status alone stands for all passed and nothing found: what was refused later and says otherwise counts all the same.
+func TestCountsWorsenAStatusAlone(t *testing.T) {
+	alone := v1alpha1.CIResultSpec{Type: "tests", Status: "passed"}
+	for name, c := range map[string]struct {
+		later v1alpha1.CIResultSpec
+		want  bool
+	}{
+		"some failed":    {v1alpha1.CIResultSpec{Type: "tests", Status: "passed", Tests: &v1alpha1.TestCounts{Total: 10, Passed: 1, Failed: 9}}, true},
+		"all passed":     {v1alpha1.CIResultSpec{Type: "tests", Status: "passed", Tests: &v1alpha1.TestCounts{Total: 10, Passed: 9, Skipped: 1}}, false},
+		"a finding":      {v1alpha1.CIResultSpec{Type: "tests", Status: "passed", Vulnerabilities: &v1alpha1.VulnerabilityCounts{High: 1}}, true},
+		"a coverage":     {v1alpha1.CIResultSpec{Type: "tests", Status: "passed", Coverage: ptr(99.0)}, false},
+		"another status": {v1alpha1.CIResultSpec{Type: "tests", Status: "skipped"}, true},
+	} {
+		if got := Worsens(alone, c.later); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func fetched(name, job, run string, change ...func(*v1alpha1.CIResultSpec)) v1alpha1.CIResult {
+	r := result(name, "scan", "", "passed")
+	r.Spec.Source, r.Spec.Job, r.Spec.Run = v1alpha1.SourceHarbor, job, run
+	for _, f := range change {
+		f(&r.Spec)
+	}
+	return r
+}
+
+// What was fetched from Harbor and what pipelines sent stand beside each other: neither replaces the other, and the worse counts.
+func TestSourcesStandBesideEachOther(t *testing.T) {
+	sent := func(status string, change ...func(*v1alpha1.CIResultSpec)) v1alpha1.CIResult {
+		r := result("ci", "scan", "999999999999999999", status)
+		for _, f := range change {
+			f(&r.Spec)
+		}
+		return r
+	}
+	for _, c := range []struct {
+		name    string
+		in      []v1alpha1.CIResult
+		status  string
+		want    v1alpha1.VulnerabilityCounts
+		counted []string
+	}{
+		{"a pipeline's pass hides no finding of Harbor's", []v1alpha1.CIResult{sent("passed", findings(0, 0, 0, 0)), fetched("h", "api", "1", findings(1, 0, 0, 0))},
+			"passed", v1alpha1.VulnerabilityCounts{Critical: 1}, []string{"ci", "h"}},
+		{"Harbor's pass hides no failure of a pipeline's", []v1alpha1.CIResult{sent("failed"), fetched("h", "api", "9", findings(0, 0, 0, 0))},
+			"failed", v1alpha1.VulnerabilityCounts{}, []string{"ci", "h"}},
+		{"the same findings are not counted twice", []v1alpha1.CIResult{sent("passed", findings(0, 2, 5, 1)), fetched("h", "api", "1", findings(0, 3, 4, 0))},
+			"passed", v1alpha1.VulnerabilityCounts{High: 3, Medium: 5, Low: 1}, []string{"ci", "h"}},
+		{"the images of one source are", []v1alpha1.CIResult{fetched("a", "api", "1", findings(0, 1, 0, 0)), fetched("w", "web", "1", findings(0, 2, 0, 0))},
+			"passed", v1alpha1.VulnerabilityCounts{High: 3}, []string{"a", "w"}},
+		{"a newer scan of an image replaces its older one", []v1alpha1.CIResult{fetched("a", "api", "1795442645123", findings(0, 1, 0, 0)),
+			fetched("b", "api", "1795529045123", findings(2, 0, 0, 0)), fetched("w", "web", "1795442645123", findings(0, 0, 7, 0))},
+			"passed", v1alpha1.VulnerabilityCounts{Critical: 2, Medium: 7}, []string{"b", "w"}},
+	} {
+		got := Reduce(c.in)
+		r := got.Results["scan"]
+		if r.Vulnerabilities == nil || *r.Vulnerabilities != c.want || r.Status != c.status {
+			t.Errorf("%s: %s %+v", c.name, r.Status, r.Vulnerabilities)
+		}
+		if diff := cmp.Diff(c.counted, got.Counted); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}
+
+// What is awaited cannot pass; what failed stays failed. What a file listed stays listed either way.
+func TestAwait(t *testing.T) {
+	for status, stays := range map[string]bool{"passed": false, "failed": true, "skipped": true, "": false} {
+		var set Set
+		if status != "" {
+			listing := result("a", "scan", "1", status)
+			listing.Spec.Maven = &v1alpha1.MavenComponents{Components: []string{"com.dynors:core:1.0.0"}}
+			set = Reduce([]v1alpha1.CIResult{listing})
+		}
+		set.Await("scan", "Harbor scans the image api")
+		if _, ok := set.Results["scan"]; ok != stays || set.Awaits["scan"] != "Harbor scans the image api" {
+			t.Errorf("%q: %+v", status, set)
+		}
+		if listed := set.Maven(); (listed != nil) != (status != "") {
+			t.Errorf("%q: lists %+v", status, listed)
+		}
+	}
 }

@@ -3,6 +3,8 @@
 package reports
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -23,6 +25,10 @@ func readCodeQuality(j *jsonReader, o Options) (Report, error) {
 	_, err := j.list("the report", func() error {
 		issues++
 		s, err := codeQualityIssue(j)
+		var refused *Error
+		if errors.As(err, &refused) && issues > 1 { // what came before says what it is
+			refused.Foreign = false
+		}
 		f.add(s, 1)
 		return err
 	})
@@ -56,7 +62,10 @@ func codeQualityIssue(j *jsonReader) (severity, error) {
 	}
 	for _, member := range slices.Sorted(maps.Keys(required)) {
 		if !required[member] {
-			return none, refuse("an issue without %s: this is no code quality report", member)
+			return none, &Error{
+				Why:     fmt.Sprintf("an issue without %s: this is no code quality report", member),
+				Foreign: !required["fingerprint"], // other tools write lists of what has a description, too
+			}
 		}
 	}
 	return named(codeQualitySeverities, name)

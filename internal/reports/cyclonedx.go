@@ -14,14 +14,17 @@ import (
 
 // bom collects a bill of materials of CycloneDX 1.2 to 1.7 (https://cyclonedx.org/docs/1.6/json/, ECMA-424), in JSON or XML.
 //
-// Components are counted, those inside others too. One that lists vulnerabilities, if none, is a scan: of each the worst of its
-// ratings counts; one whose analysis says that it is not exploitable, a false positive or resolved does not. The component
-// that metadata describes is what the bill is about: the digest in its purl or, for a container, its version and hashes.
+// Components are counted, those inside others too. One that lists vulnerabilities is a scan: of each the worst of its ratings
+// counts; one whose analysis says that it is not exploitable, a false positive or resolved does not. An empty list of them is what
+// Trivy writes that did not look for any (integration/testdata/conda-cyclonedx.json.golden at aquasecurity/trivy 0620fda2): a scan
+// only if the sender says so. The component that metadata describes is what the bill is about: the digest in its purl or, for a
+// container, its version and hashes.
 type bom struct {
 	spec       string
 	components int64
 	tools      []string
 	subject    subject
+	maven      mavenList
 }
 
 // subject is the component that a bill of materials is about.
@@ -53,15 +56,15 @@ type rated struct {
 	err     error // a rating that is not the format's
 }
 
-// rate takes a rating: a severity by name, or a score.
+// rate takes a rating: a severity by name, or a score where it has none or one that nobody knows.
 func (r *rated) rate(name string, score float64, scored bool) {
 	var s severity
 	var err error
 	switch {
+	case scored && (name == "" || name == "unknown"):
+		s, err = ofScore(score)
 	case name != "":
 		s, err = named(bomSeverities, name)
-	case scored:
-		s, err = ofScore(score)
 	default:
 		s = unknown
 	}
@@ -168,16 +171,21 @@ func (b *bom) addTool(t [2]string) {
 
 // component counts a component and those in it. about, if not nil, is the subject, which is not counted.
 func (b *bom) component(j *jsonReader, about *subject) error {
-	if about == nil {
+	listed := about == nil
+	if listed {
 		b.components++
 		about = &subject{}
 	}
-	var version, purl string
+	var group, module, version, purl string
 	var hashes, properties []string
 	_, err := j.object("a component", func(name string) (err error) {
 		switch name {
 		case "type":
 			about.kind, err = j.text("the type of a component")
+		case "group":
+			group, err = j.anyText()
+		case "name":
+			module, err = j.anyText()
 		case "version":
 			version, err = j.anyText()
 		case "purl":
@@ -202,6 +210,9 @@ func (b *bom) component(j *jsonReader, about *subject) error {
 		return err
 	})
 	about.describe(version, purl, hashes, properties)
+	if listed {
+		b.maven.component(group, module, version, purl, hashes)
+	}
 	return err
 }
 
@@ -236,29 +247,30 @@ func pairs(j *jsonReader, first, second string, f func(a, b string)) error {
 	return err
 }
 
-func (d *document) finishBOM() (Report, error) {
+func (d *document) finishBOM(o Options) (Report, error) {
 	if d.bomFormat != "CycloneDX" {
 		return Report{Format: CycloneDX}, refuse("bomFormat is %q, not CycloneDX", quoted(d.bomFormat))
 	}
 	if d.vulns.notBOM != nil {
 		return Report{Format: CycloneDX}, d.vulns.notBOM
 	}
-	return d.bom.finish(CycloneDX, d.vulns.present, &d.vulns.bom)
+	return d.bom.finish(CycloneDX, d.vulns.present, &d.vulns.bom, o)
 }
 
 // finish judges what both forms collect.
-func (b *bom) finish(format Format, scanned bool, f *findings) (Report, error) {
+func (b *bom) finish(format Format, listed bool, f *findings, o Options) (Report, error) {
+	scanned := listed && (f.total() > 0 || o.Type == v1alpha1.TypeScan)
 	rep := Report{Format: format, Type: v1alpha1.TypeSBOM, Status: v1alpha1.StatusPassed, Digests: b.subject.digests.Digests}
 	rep.Producer = clean(strings.Join(b.tools, ", "))
 	switch {
 	case !slices.Contains(bomVersions, b.spec):
 		return rep, refuse("version %q: send %s to %s", quoted(b.spec), bomVersions[0], bomVersions[len(bomVersions)-1])
-	case b.components == 0 && (!scanned || f.total() == 0):
+	case b.components == 0 && f.total() == 0:
 		return rep, refuse("no component: a bill of nothing proves nothing")
 	case b.components > maxCount:
 		return rep, refuse(tooMany, maxCount)
 	}
-	rep.Components = int32(b.components)
+	rep.Components, rep.Maven = int32(b.components), b.maven.list()
 	if !scanned {
 		return rep, nil
 	}
@@ -288,17 +300,26 @@ type bomXML struct {
 	version, purl   string
 	alg, property   string
 	hashes, digests []string
+	// listed are the components that are open, those around others first. The ancestors that a component's pedigree names are
+	// among them, so that their names do not replace its own, and are not listed.
+	listed []listedComponent
+}
+
+// listedComponent is what is wanted of a component that a bill of materials lists.
+type listedComponent struct {
+	group, module, version, purl string
+	hashes                       []string
 }
 
 const bomNamespace = "http://cyclonedx.org/schema/bom/"
 
 // kept are the elements whose text is wanted, by the element around them.
 var kept = map[string][]string{
-	"name": {"tool", "component"}, "version": {"tool", "component"}, "purl": {"component"}, "hash": {"hashes"},
+	"name": {"tool", "component"}, "version": {"tool", "component"}, "purl": {"component"}, "hash": {"hashes"}, "group": {"component"},
 	"property": {"properties"}, "severity": {"rating"}, "score": {"rating"}, "method": {"rating"}, "state": {"analysis"},
 }
 
-func readCycloneDXXML(s *xmlScanner) (Report, error) {
+func readCycloneDXXML(s *xmlScanner, o Options) (Report, error) {
 	x := &bomXML{s: s}
 	var ok bool
 	if x.b.spec, ok = strings.CutPrefix(s.namespace, bomNamespace); !ok {
@@ -316,7 +337,7 @@ func readCycloneDXXML(s *xmlScanner) (Report, error) {
 			return Report{Format: CycloneDXXML}, err
 		}
 	}
-	return x.b.finish(CycloneDXXML, x.scanned, &x.found)
+	return x.b.finish(CycloneDXXML, x.scanned, &x.found, o)
 }
 
 // event follows the document.
@@ -354,8 +375,11 @@ func (x *bomXML) start(name string) error {
 		x.tool = [2]string{}
 	case name == "component" && x.inSubject():
 		x.b.subject.kind, _ = s.attr("type")
-	case name == "component" && s.parent() == "components":
-		x.b.components++
+	case name == "component":
+		if s.parent() == "components" {
+			x.b.components++
+		}
+		x.listed = append(x.listed, listedComponent{})
 	case name == "vulnerabilities" && s.depth() == 2:
 		x.scanned = true
 	case name == "vulnerability":
@@ -383,6 +407,7 @@ func (x *bomXML) text(element, text string) {
 	case element == "state":
 		x.vuln.state = text
 	case !x.inSubject():
+		x.listedText(element, text)
 	case element == "version":
 		x.version = text
 	case element == "purl":
@@ -394,12 +419,44 @@ func (x *bomXML) text(element, text string) {
 	}
 }
 
+// listedText takes the text of an element of a component that is listed: of the component itself, not of what it refers to nor of
+// the ones that it was made from (pedigree).
+func (x *bomXML) listedText(element, text string) {
+	own := []string{"components", "component", element}
+	if element == "hash" {
+		own = []string{"components", "component", "hashes", element}
+	}
+	if depth := len(x.s.stack) - len(own); len(x.listed) == 0 || depth < 0 || !slices.Equal(x.s.stack[depth:], own) {
+		return
+	}
+	switch c := &x.listed[len(x.listed)-1]; element {
+	case "group":
+		c.group = text
+	case "name":
+		c.module = text
+	case "version":
+		c.version = text
+	case "purl":
+		c.purl = text
+	case "hash":
+		if x.alg == "SHA-256" && len(c.hashes) < maxReferences {
+			c.hashes = append(c.hashes, "sha256:"+text)
+		}
+	}
+}
+
 func (x *bomXML) finishElement(name string) error {
 	switch {
 	case name == "tool", name == "component" && slices.Contains(x.s.stack, "tools"):
 		x.b.addTool(x.tool)
 	case name == "component" && x.inSubject():
 		x.b.subject.describe(x.version, x.purl, x.hashes, x.digests)
+	case name == "component" && len(x.listed) > 0:
+		c := x.listed[len(x.listed)-1]
+		x.listed = x.listed[:len(x.listed)-1]
+		if x.s.parent() == "components" {
+			x.b.maven.component(c.group, c.module, c.version, c.purl, c.hashes)
+		}
 	case name == "rating":
 		score, err := strconv.ParseFloat(x.score, 64)
 		if x.score != "" && err != nil {

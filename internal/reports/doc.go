@@ -14,5 +14,5 @@
 //
 // It decides nothing: a scan with critical findings is a scan that was made, and gates bound what it may have found.
 //
-// It may import api/v1alpha1, golang.org/x/text for encodings and jsontext for JSON.
+// It may import api/v1alpha1, internal/maven for coordinates, golang.org/x/text for encodings and jsontext for JSON.
 package reports

@@ -20,7 +20,7 @@ type document struct {
 	hasScan   bool
 }
 
-func readJSONObject(j *jsonReader) (Report, error) {
+func readJSONObject(j *jsonReader, o Options) (Report, error) {
 	d := &document{j: j}
 	if _, err := j.object("the report", d.member); err != nil {
 		return Report{Format: d.likely()}, err
@@ -36,7 +36,7 @@ func readJSONObject(j *jsonReader) (Report, error) {
 	case GitLab:
 		return d.finishGitLab()
 	case CycloneDX:
-		return d.finishBOM()
+		return d.finishBOM(o)
 	}
 	return Report{}, refuse("the format of this JSON object is not known: send %s", listOfFormats)
 }

@@ -125,3 +125,4 @@ func FuzzReadTrivy(f *testing.F)       { fuzz(f, "trivy") }
 func FuzzReadGitLab(f *testing.F)      { fuzz(f, "gitlab") }
 func FuzzReadCodeQuality(f *testing.F) { fuzz(f, "codequality") }
 func FuzzReadCycloneDX(f *testing.F)   { fuzz(f, "cyclonedx") }
+func FuzzReadGradleLock(f *testing.F)  { fuzz(f, "gradlelock") }

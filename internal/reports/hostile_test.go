@@ -28,6 +28,11 @@ func sarifWith(result string) string {
 	return `{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x"}},"results":[` + result + `]}]}`
 }
 
+func bomWith(member string) string {
+	return `{"bomFormat":"CycloneDX","specVersion":"1.6","components":[{"group":"com.dynors","name":"core","version":"2.1.0-SNAPSHOT",` +
+		`"pedigree":{"ancestors":[{"group":"com.dynors","name":"core","version":"2.1.0"}]}}],` + member + `}`
+}
+
 func suiteOf(attributes, content string) string {
 	return `<testsuite name="s" ` + attributes + `>` + content + `</testsuite>`
 }
@@ -46,6 +51,13 @@ var refusals = []struct{ name, body, want string }{
 	{"HTML", "<html><body>502</body></html>", "<html>"},
 	{"gzip in gzip", "\x1f\x8b\x08", "compressed"},
 	{"unknown JSON", `{"ok":true}`, "not known"},
+
+	{"lock file of nothing", gradleLockHead + "\nempty=\n", "no module"},
+	{"lock file without its end", gradleLockHead + "\ncom.dynors:core:2.1.0=runtimeClasspath\n", "no last line"},
+	{"lock file that goes on", gradleLockHead + "\nempty=\ncom.dynors:core:2.1.0=runtimeClasspath\n", "follows"},
+	{"lock file with a path", gradleLockHead + "\ncom/dynors:core:2.1.0=runtimeClasspath\nempty=\n", "not group:artifact:version"},
+	{"lock file without configuration", gradleLockHead + "\ncom.dynors:core:2.1.0=\nempty=\n", "no configuration"},
+	{"lock file with text", gradleLockHead + "\nall released, promised\nempty=\n", "no line of a lock file"},
 
 	{"no test", suiteOf(`tests="0"`, ""), "no test"},
 	{"no test in suites", `<testsuites/>`, "no test"},
@@ -82,6 +94,7 @@ var refusals = []struct{ name, body, want string }{
 	{"overlong UTF-8", suiteOf("", "\xc0\xbc"+passing), "UTF-8"},
 	{"cut character", suiteOf("", passing+"\xc3"), "UTF-8"},
 	{"attribute twice", suiteOf(`tests="1" tests="1"`, passing), "twice"},
+	{"long name", suiteOf("", "<"+strings.Repeat("x", maxName+1)+"/>"+passing), "longer"},
 	{"many attributes", "<testsuite" + manyAttributes(1000) + ">", "too many"},
 	{"long tag", `<testsuite name="` + strings.Repeat("x", maxTag+bufferSize) + `">`, "longer"},
 	{"unquoted value", `<testsuite tests=1>`, "not quoted"},
@@ -169,6 +182,7 @@ var refusals = []struct{ name, body, want string }{
 	{"SARIF, a kind of its own", sarifWith(`{"kind":"maybe"}`), "kind"},
 	{"SARIF, a score out of range", sarifWith(`{"properties":{"security-severity":"11"}}`), "score"},
 	{"SARIF, a score that is NaN", sarifWith(`{"properties":{"security-severity":"NaN"}}`), "score"},
+	{"SARIF, ids without end", sarifWith(manyResults(3000)), "ids of rules"},
 	{"CycloneDX of nothing", `{"bomFormat":"CycloneDX","specVersion":"1.6"}`, "no component"},
 	{"CycloneDX of an empty list", `{"bomFormat":"CycloneDX","specVersion":"1.6","components":[],"vulnerabilities":[]}`, "no component"},
 	{"CycloneDX of the future", `{"bomFormat":"CycloneDX","specVersion":"9.9","components":[{}]}`, "version"},
@@ -184,6 +198,15 @@ func manyAttributes(n int) string {
 		fmt.Fprintf(&b, ` a%d=""`, i)
 	}
 	return b.String()
+}
+
+// manyResults are results with ids of their own, each as long as it may be.
+func manyResults(n int) string {
+	results := make([]string, n)
+	for i := range results {
+		results[i] = fmt.Sprintf(`{"ruleId":"%0*d"}`, maxText, i)
+	}
+	return strings.Join(results, ",")
 }
 
 func TestRefusals(t *testing.T) {
@@ -212,6 +235,7 @@ func TestLeniency(t *testing.T) {
 		{"pytest: an error after a pass is claimed as two tests", suiteOf(`tests="2" errors="1"`, `<testcase><error/></testcase>`), "1 tests: 0 passed, 1 failed"},
 		{"all skipped", suiteOf(`tests="1" skipped="1"`, `<testcase><skipped/></testcase>`), "skipped; 1 tests: 0 passed, 0 failed, 1 skipped"},
 		{"a suite that failed as a whole", suiteOf(``, `<error/>`+passing), "2 tests: 1 passed, 1 failed"},
+		{"suites that failed as a whole", `<testsuites><error/>` + suiteOf(``, passing) + `</testsuites>`, "2 tests: 1 passed, 1 failed"},
 		{"failure wins over skipped", suiteOf(``, `<testcase><skipped/><failure/></testcase>`), "1 tests: 0 passed, 1 failed"},
 		{"markup in a log", suiteOf(``, `<testcase><system-out><![CDATA[<failure/>]]></system-out></testcase>`), "1 passed"},
 		{"a failure inside of a log", suiteOf(``, `<testcase><system-out><failure/></system-out></testcase>`), "1 passed"},
@@ -223,6 +247,13 @@ func TestLeniency(t *testing.T) {
 		{"SARIF, no findings", sarifWith(``), "0 critical, 0 high, 0 medium, 0 low"},
 		{"SARIF, what passed", sarifWith(`{"kind":"pass"}`), "0 critical, 0 high, 0 medium, 0 low"},
 		{"SARIF, a suppression under review", sarifWith(`{"suppressions":[{"status":"underReview"}]}`), "1 medium"},
+		{"SARIF, one id for two rules", `{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x","rules":[{"id":"a","properties":{"security-severity":"9.8"}},{"id":"a","defaultConfiguration":{"level":"note"}}]}},"results":[{"ruleId":"a"}]}]}`, "1 critical"},
+		{"CycloneDX, a score for an unknown severity", bomWith(`"vulnerabilities":[{"ratings":[{"severity":"unknown","score":9.8,"method":"CVSSv31"}]}]`), "1 critical, 0 high, 0 medium, 0 low; 1 comp"},
+		{"CycloneDX, what a component was made from", bomWith(`"x":0`), "1 components; com.dynors:core:2.1.0-SNAPSHOT"},
+		{"CycloneDX in XML, what a component was made from", `<bom xmlns="http://cyclonedx.org/schema/bom/1.6"><components><component><group>com.dynors</group><name>core</name>` +
+			`<version>2.1.0-SNAPSHOT</version><pedigree><ancestors><component><group>com.dynors</group><name>core</name><version>2.1.0</version>` +
+			`<hashes><hash alg="SHA-256">` + strings.TrimPrefix(manifest, "sha256:") + `</hash></hashes></component></ancestors></pedigree></component></components></bom>`,
+			"1 components; com.dynors:core:2.1.0-SNAPSHOT"},
 		{"SARIF, a tool that failed", `{"version":"2.1.0","runs":[{"results":[],"invocations":[{"executionSuccessful":false}]}]}`, "scan; failed"},
 		{"GitLab, a scan that failed", gitlabWith("High", "failure"), "scan; failed"},
 		{"a terminal's escapes in a producer", strings.Replace(sarifWith(``), `"x"`, `"\u001b[31mx\u202e"`, 1), "by [31mx;"},

@@ -55,7 +55,10 @@ func open(r io.Reader) (*input, []byte, error) {
 		marked = "utf-16"
 		in.decode(unicode.UTF16(unicode.BigEndian, unicode.ExpectBOM))
 	case len(head) >= 2 && (head[0] == 0 || head[1] == 0):
-		return nil, nil, refuse("the encoding is not accepted: send UTF-8, or UTF-16 with a byte order mark")
+		return nil, nil, &Error{
+			Why:     "the encoding is not accepted: send UTF-8, or UTF-16 with a byte order mark",
+			Foreign: !bytes.ContainsAny(head[:2], "<{["), // otherwise it may be a report in UTF-16
+		}
 	}
 	if err != nil {
 		return nil, nil, err

@@ -119,7 +119,7 @@ func (j *junitReader) start() error {
 	switch parent := j.s.parent(); {
 	case parent == "testcase" && top.testcase:
 		j.outcome(top, name)
-	case parent == "testsuite" && (name == "failure" || name == "error"):
+	case (parent == "testsuite" || parent == "testsuites") && (name == "failure" || name == "error"):
 		top.own.add(cases{total: 1, failed: 1, erroneous: 1})
 		j.outcomeElement(top, name)
 	}
@@ -131,7 +131,8 @@ func (j *junitReader) startSuite(name string) error {
 		return refuse("a <%s> inside a <%s>", name, j.s.parent())
 	}
 	su := suite{root: name == "testsuites", claims: map[string]int64{}}
-	su.name, _ = j.s.attr("name")
+	name, _ = j.s.attr("name")
+	su.name = strings.Clone(name[:min(len(name), maxQuoted+1)]) // as much as a refusal may quote, and tells that it is more
 	for _, claim := range suiteClaims {
 		n, ok, err := j.s.count(claim)
 		if err != nil {

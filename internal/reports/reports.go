@@ -30,7 +30,8 @@ const (
 	CodeQuality   Format = "gitlab-codequality"
 	CycloneDX     Format = "cyclonedx-json"
 	CycloneDXXML  Format = "cyclonedx-xml"
-	listOfFormats        = "JUnit, JaCoCo, Cobertura, Go coverprofile, LCOV, SARIF 2.1.0, Trivy JSON, GitLab security reports (schema 15), GitLab code quality or CycloneDX"
+	GradleLock    Format = "gradle-lockfile"
+	listOfFormats        = "JUnit, JaCoCo, Cobertura, Go coverprofile, LCOV, SARIF 2.1.0, Trivy JSON, GitLab security reports (schema 15), GitLab code quality, CycloneDX or gradle.lockfile"
 )
 
 // Bounds of what is read.
@@ -42,6 +43,8 @@ const (
 	// maxToken is the longest text of JSON, and maxTag the longest tag of XML with its attributes, in bytes.
 	maxToken = 8 << 20
 	maxTag   = 1 << 20
+	// maxName is the longest name of an XML element, in bytes: those seen are kept.
+	maxName = 256
 	// maxAttributes is the most attributes of one tag.
 	maxAttributes = 128
 	// maxNames bounds the names of all members that one place of a JSON document is in, in bytes: they are kept to find
@@ -90,8 +93,10 @@ type Report struct {
 	Unrated int32 `json:"unrated,omitempty"`
 	// Suppressed findings were judged to be none, in the report itself; they are not counted.
 	Suppressed int32 `json:"suppressed,omitempty"`
-	// Components that a bill of materials lists.
+	// Components that a bill of materials or a lock file lists.
 	Components int32 `json:"components,omitempty"`
+	// Maven are those of them that are Maven's. Nil for a report that lists no components at all.
+	Maven *v1alpha1.MavenComponents `json:"maven,omitempty"`
 
 	// Commits that the report says it is about, lower case, full or abbreviated.
 	Commits []string `json:"commits,omitempty"`
@@ -105,6 +110,9 @@ type Error struct {
 	Format Format
 	// Why, for the sender.
 	Why string
+	// Foreign says that the content is of none of the formats, so that it may be no report at all. What is empty, or is cut off
+	// before its format can be told, is not foreign.
+	Foreign bool
 }
 
 func (e *Error) Error() string {
@@ -119,6 +127,7 @@ func refuse(format string, args ...any) error { return &Error{Why: fmt.Sprintf(f
 
 // Texts of refusals that several readers have.
 const (
+	empty      = "the file is empty"
 	truncated  = "the report ends before it is complete"
 	twoInOne   = "something follows the end of the report: send one report a file"
 	tooMany    = "more than %d elements"
@@ -147,6 +156,7 @@ func Read(r io.Reader, o Options) (Report, error) {
 		var refused *Error
 		if errors.As(err, &refused) && refused.Format == "" {
 			refused.Format = rep.Format
+			refused.Foreign = refused.Foreign || rep.Format == "" && refused.Why != truncated && refused.Why != empty
 		}
 		return Report{}, err
 	}
@@ -157,25 +167,27 @@ func Read(r io.Reader, o Options) (Report, error) {
 func (in *input) dispatch(head []byte, o Options) (Report, error) {
 	switch {
 	case len(head) == 0:
-		return Report{}, refuse("the file is empty")
+		return Report{}, refuse(empty)
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		return Report{}, refuse("the file is compressed, and inside once more")
 	case head[0] == '<':
-		return readXML(newXMLScanner(in))
+		return readXML(newXMLScanner(in), o)
 	case head[0] == '{':
-		return readJSONObject(newJSONReader(in))
+		return readJSONObject(newJSONReader(in), o)
 	case head[0] == '[':
 		return readCodeQuality(newJSONReader(in), o)
 	case bytes.HasPrefix(head, []byte("mode:")):
 		return readGoCover(newLines(in))
 	case bytes.HasPrefix(head, []byte("TN:")), bytes.HasPrefix(head, []byte("SF:")):
 		return readLCOV(newLines(in))
+	case bytes.HasPrefix(head, []byte(gradleLockHead)):
+		return readGradleLock(newLines(in))
 	}
 	return Report{}, refuse("the format is not known: send %s", listOfFormats)
 }
 
 // readXML lets the reader of the format read, by the root element.
-func readXML(s *xmlScanner) (Report, error) {
+func readXML(s *xmlScanner, o Options) (Report, error) {
 	ev, err := s.next()
 	if err != nil {
 		return Report{}, err
@@ -191,7 +203,7 @@ func readXML(s *xmlScanner) (Report, error) {
 	case "coverage":
 		return readCobertura(s)
 	case "bom":
-		return readCycloneDXXML(s)
+		return readCycloneDXXML(s, o)
 	default:
 		return Report{}, refuse("the root element is <%s>: send %s", quoted(root), listOfFormats)
 	}

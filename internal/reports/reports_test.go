@@ -4,6 +4,7 @@ package reports
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,6 +43,9 @@ func describe(r Report) string {
 	if r.Components > 0 {
 		out = append(out, fmt.Sprintf("%d components", r.Components))
 	}
+	if r.Maven != nil && len(r.Maven.Components) > 0 {
+		out = append(out, strings.Join(r.Maven.Components, " "))
+	}
 	return strings.Join(append(out, append(r.Commits, r.Digests...)...), "; ")
 }
 
@@ -63,6 +67,7 @@ var samples = []struct{ file, want string }{
 	{"cobertura/gcovr.xml", "cobertura; coverage; passed; by gcovr 7.2; 66.66 % of 3"},
 	{"gocover/set.out", "go-coverprofile; coverage; passed; by go test; 75.00 % of 4"},
 	{"gocover/count.out", "go-coverprofile; coverage; passed; by go test; 75.00 % of 4"},
+	{"gocover/covdata.out", "go-coverprofile; coverage; passed; by go test; 25.00 % of 4"},
 	{"gocover/atomic-coverpkg.out", "go-coverprofile; coverage; passed; by go test; 100.00 % of 5"},
 	{"lcov/lcov.info", "lcov; coverage; passed; 50.00 % of 2"},
 	{"lcov/istanbul.info", "lcov; coverage; passed; 75.00 % of 4"},
@@ -84,9 +89,16 @@ var samples = []struct{ file, want string }{
 	{"codequality/golangci-lint.json", "gitlab-codequality; quality; passed; 0 critical, 1 high, 0 medium, 0 low"},
 	{"codequality/eslint-gitlab.json", "gitlab-codequality; quality; passed; 0 critical, 0 high, 1 medium, 1 low"},
 	{"cyclonedx/trivy.json", "cyclonedx-json; scan; passed; by trivy 0.69.1; 1 critical, 0 high, 1 medium, 0 low; 1 unrated; 1 suppressed; 2 components; " + manifest},
+	{"cyclonedx/trivy-sbom.json", "cyclonedx-json; sbom; passed; by trivy 0.69.1; 1 components"},
 	{"cyclonedx/cdxgen.json", "cyclonedx-json; sbom; passed; by cdxgen 10.10.4; 2 components"},
 	{"cyclonedx/syft-1.4.json", "cyclonedx-json; sbom; passed; by syft 1.16.0; 1 components; " + manifest},
+	{"cyclonedx/cyclonedx-py.xml", "cyclonedx-xml; sbom; passed; by cyclonedx-py 7.1.0, cyclonedx-python-lib 11.0.0; 2 components"},
+	{"cyclonedx/dotnet.xml", "cyclonedx-xml; sbom; passed; by CycloneDX module for .NET 5.3.0.0; 1 components"},
 	{"cyclonedx/maven.xml", "cyclonedx-xml; sbom; passed; by cyclonedx-maven-plugin 2.9.1; 2 components"},
+	{"cyclonedx/gradle-modules.json", "cyclonedx-json; sbom; passed; by cyclonedx-gradle-plugin 2.3.0; 6 components; com.dynors:core:2.1.0@" + manifest + " com.dynors:ext:1.4.0-SNAPSHOT com.dynors:pdf:? org.slf4j:slf4j-api:2.0.16"},
+	{"cyclonedx/maven-modules.xml", "cyclonedx-xml; sbom; passed; by cyclonedx-maven-plugin 2.9.1; 4 components; com.dynors:core:2.1.0@" + manifest + " com.dynors:ext:1.4.0 com.dynors:inner:1.0.0"},
+	{"gradlelock/gradle.lockfile", "gradle-lockfile; sbom; passed; by Gradle; 3 components; com.dynors:core:2.1.0 com.dynors:ext:1.4.0-SNAPSHOT org.springframework.boot:spring-boot:3.5.7"},
+	{"gradlelock/buildscript-gradle.lockfile", "gradle-lockfile; sbom; passed; by Gradle; 1 components; com.dynors:core:2.1.0"},
 	{"cyclonedx/vulnerabilities.xml", "cyclonedx-xml; scan; passed; by scanner & co 1.0; 0 critical, 1 high, 0 medium, 0 low; 1 suppressed; 1 components; " + manifest},
 }
 
@@ -132,6 +144,11 @@ func TestTruncatedSamples(t *testing.T) {
 			for n := range len(data) {
 				rep, err := Read(bytes.NewReader(data[:n]), Options{})
 				if err != nil {
+					// Nobody passes over it as no report, once its beginning says what it is.
+					var refused *Error
+					if errors.As(err, &refused) && refused.Foreign && n > len(gradleLockHead) {
+						t.Fatalf("cut after %d of %d bytes it is taken for no report: %v", n, len(data), err)
+					}
 					continue
 				}
 				// Text formats have no end: what is cut at the end of a line is a shorter report. Only LCOV's sections end.
@@ -156,6 +173,18 @@ func TestTwoInOne(t *testing.T) {
 		if rep, err := Read(bytes.NewReader(twice), Options{}); err == nil && rep.Format != LCOV { // LCOV files are merged so
 			t.Errorf("%s twice is %s", tc.file, describe(rep))
 		}
+	}
+}
+
+// A bill that lists no vulnerability is a scan for who says that it is one.
+func TestScannedForNothing(t *testing.T) {
+	rep, err := Read(bytes.NewReader(sample(t, "cyclonedx/trivy-sbom.json")), Options{Type: v1alpha1.TypeScan})
+	if err != nil || rep.Type != v1alpha1.TypeScan || rep.Vulnerabilities == nil {
+		t.Errorf("%s, %v", describe(rep), err)
+	}
+	rep, err = Read(bytes.NewReader(sample(t, "cyclonedx/cdxgen.json")), Options{Type: v1alpha1.TypeScan})
+	if err != nil || rep.Type != v1alpha1.TypeSBOM || rep.Vulnerabilities != nil {
+		t.Errorf("%s, %v", describe(rep), err)
 	}
 }
 

@@ -35,8 +35,11 @@ type sarifResult struct {
 	own   severity // by a security-severity of the result itself; -1 for none
 }
 
-// maxRules bounds the rules, and the different results, of one run.
-const maxRules = 100_000
+// maxRules bounds the rules, and the different results, of one run, and maxRuleBytes their ids together.
+const (
+	maxRules     = 100_000
+	maxRuleBytes = 8 << 20
+)
 
 // sarifRule is what a rule says of the severity of its results.
 type sarifRule struct {
@@ -52,7 +55,16 @@ type sarifRun struct {
 	order   []string  // ids of the driver's rules
 	rules   map[string]sarifRule
 	results map[sarifResult]int64
+	kept    int  // bytes of the ids in rules and results
 	present bool // there are results, if none
+}
+
+// keep notes that an id is kept.
+func (r *sarifRun) keep(id string) error {
+	if r.kept += len(id); r.kept > maxRuleBytes {
+		return refuse("the ids of rules and results take more than %d bytes", maxRuleBytes)
+	}
+	return nil
 }
 
 const unrated severity = -1
@@ -159,8 +171,11 @@ func (r *sarifRun) rule(driver bool) error {
 	if driver {
 		r.order = append(r.order, id)
 	}
+	if old, seen := r.rules[id]; seen && old.severity() > rule.severity() { // ids need not be unique (3.49.3): the worst counts
+		rule = old
+	}
 	r.rules[id] = rule
-	return nil
+	return r.keep(id)
 }
 
 // properties reads a property bag for security-severity, a text or a number.
@@ -246,11 +261,13 @@ func (r *sarifRun) result() error {
 		r.doc.findings.suppressed++
 		return nil
 	}
-	if _, seen := r.results[result]; !seen && len(r.results) == maxRules {
+	if r.results[result]++; r.results[result] > 1 {
+		return nil
+	}
+	if len(r.results) > maxRules {
 		return refuse("more than %d kinds of results", maxRules)
 	}
-	r.results[result]++
-	return nil
+	return r.keep(result.rule)
 }
 
 // index reads a ruleIndex, -1 for none.
@@ -319,17 +336,21 @@ func (r *sarifRun) severity(result sarifResult) severity {
 	if !ok {
 		rule = sarifRule{own: unrated}
 	}
-	switch {
-	case result.own != unrated:
+	if result.own != unrated {
 		return result.own
-	case rule.own != unrated:
-		return rule.own
 	}
-	level := result.level
-	if level == "" {
-		level = rule.level
+	if result.level != "" {
+		rule.level = result.level
 	}
-	switch level {
+	return rule.severity()
+}
+
+// severity is that of a result that says nothing else.
+func (r sarifRule) severity() severity {
+	if r.own != unrated {
+		return r.own
+	}
+	switch r.level {
 	case "error":
 		return high
 	case "note":

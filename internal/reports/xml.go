@@ -441,8 +441,11 @@ func (s *xmlScanner) startTag() error {
 		return refuse(tooDeep, maxDepth)
 	}
 	n := nameLength(tag)
-	if n == 0 {
+	switch {
+	case n == 0:
 		return s.refuse("a < that begins no element")
+	case n > maxName:
+		return s.refuse("the name of an element is longer than " + strconv.Itoa(maxName) + " bytes")
 	}
 	s.rooted = true
 	s.push(local(tag[:n]))
