@@ -4,6 +4,7 @@
 package idtokentest
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -34,6 +35,8 @@ type Issuer struct {
 	Discoveries atomic.Int64
 	// Redirect, if not empty, is where requests for the discovery document are sent.
 	Redirect atomic.Value
+	// KeysAt, if not empty, is where the discovery document says that the keys are.
+	KeysAt atomic.Value
 	// Padding is added to the key set, in bytes.
 	Padding atomic.Int64
 
@@ -66,6 +69,7 @@ func New(t testing.TB) *Issuer {
 	t.Helper()
 	i := &Issuer{}
 	i.Redirect.Store("")
+	i.KeysAt.Store("")
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
 		i.Discoveries.Add(1)
@@ -73,7 +77,7 @@ func New(t testing.TB) *Issuer {
 			http.Redirect(w, r, to, http.StatusFound)
 			return
 		}
-		i.answer(t, w, map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/oauth/discovery/keys"})
+		i.answer(t, w, map[string]any{"issuer": i.URL, "jwks_uri": cmp.Or(i.KeysAt.Load().(string), i.URL+"/oauth/discovery/keys")})
 	})
 	mux.HandleFunc("GET /oauth/discovery/keys", func(w http.ResponseWriter, _ *http.Request) {
 		i.mu.Lock()
