@@ -88,6 +88,9 @@ func (f *freezer) authorisedIn(ctx context.Context, rel *v1alpha1.Release, env v
 	if err != nil {
 		return pv.Authorised{}, err
 	}
+	if services, err = pulledFrom(env, rel.Status.Bundle, services); err != nil {
+		return pv.Authorised{}, err
+	}
 	var secrets []string
 	for _, data := range m.secrets {
 		secrets = slices.AppendSeq(secrets, maps.Keys(data))

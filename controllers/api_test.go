@@ -54,7 +54,10 @@ func TestMain(m *testing.M) {
 		func(ctx context.Context, e *cptest.Env) error { return install.Apply(ctx, e.Config) },
 		func(ctx context.Context, e *cptest.Env) error { return install.WaitEnforced(ctx, e.Config) },
 		func(_ context.Context, e *cptest.Env) (err error) {
-			running, err = controllertest.Start(ctx, e, controllertest.Options{})
+			if pageLinks, err = startLinks(ctx, e); err != nil {
+				return err
+			}
+			running, err = controllertest.Start(ctx, e, controllertest.Options{Link: pageLinks.Of, Retry: 500 * time.Millisecond, ReplicationTimeout: cptest.Deadline})
 			return err
 		})
 }

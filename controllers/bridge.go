@@ -63,10 +63,10 @@ func namesRelease(text string) bool {
 var semver = regexp.MustCompile(`^v?(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)([-+].*)?$`)
 
 // wantedTag is a tag that a release's images are to have. One that moves is taken from whatever has it; one that names a
-// version never is.
+// version never is. One of its own names this release alone, among releases of other commits.
 type wantedTag struct {
-	name  string
-	moves bool
+	name       string
+	moves, own bool
 }
 
 // environmentTaggings renders an environment's tag templates for a release.
@@ -87,7 +87,7 @@ func environmentTaggings(env v1alpha1.Environment, r *v1alpha1.Release) ([]wante
 		if b.Len() == 0 { // a version that is not known yet: the gate waits for it
 			continue
 		}
-		tag := wantedTag{name: b.String(), moves: !strings.Contains(text, ".Version") && !semver.MatchString(b.String())}
+		tag := wantedTag{name: b.String(), moves: !strings.Contains(text, ".Version") && !semver.MatchString(b.String()), own: namesRelease(text)}
 		if !slices.ContainsFunc(tags, func(o wantedTag) bool { return o.name == tag.name }) {
 			tags = append(tags, tag)
 		}

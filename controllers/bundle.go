@@ -124,6 +124,9 @@ type freezeResult struct {
 // freeze pins what is not pinned yet and hashes each environment's bundle. What was pinned once is never resolved again,
 // so that moving a tag changes nothing.
 func (f *freezer) freeze(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.Release, bridge []v1alpha1.Environment, images resolver, now time.Time) (freezeResult, error) {
+	if p.IsModule() {
+		return freezeModule(p, r)
+	}
 	out := freezeResult{bundle: &v1alpha1.Bundle{}}
 	if old := r.Status.Bundle; old != nil {
 		out.bundle.Images, out.bundle.Pins = slices.Clone(old.Images), slices.Clone(old.Pins)

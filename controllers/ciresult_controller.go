@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,6 +21,7 @@ type ciResultReconciler struct {
 	// fresh reads past the cache, which leaves the reports out.
 	fresh   client.Reader
 	journal journalWriter
+	now     func() time.Time
 }
 
 // Reconcile looks at one result.
@@ -33,19 +35,18 @@ func (r *ciResultReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		return ctrl.Result{}, fmt.Errorf("list releases: %w", err)
 	}
 	base := res.DeepCopy()
-	describeResult(&res, releases.Items)
+	claimed := describeResult(&res, releases.Items)
 	if !res.Status.Archived {
 		if err := r.archive(ctx, &res); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
-	if sameStatus(base.Status, res.Status) {
-		return ctrl.Result{}, nil
+	if !sameStatus(base.Status, res.Status) {
+		if err := r.Status().Patch(ctx, &res, client.MergeFrom(base)); err != nil {
+			return ctrl.Result{}, fmt.Errorf("write status: %w", err)
+		}
 	}
-	if err := r.Status().Patch(ctx, &res, client.MergeFrom(base)); err != nil {
-		return ctrl.Result{}, fmt.Errorf("write status: %w", err)
-	}
-	return ctrl.Result{}, nil
+	return r.expire(ctx, &res, claimed)
 }
 
 // archive records the result with the report as it was received.
@@ -65,7 +66,8 @@ func (r *ciResultReconciler) archive(ctx context.Context, res *v1alpha1.CIResult
 	return nil
 }
 
-func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release) {
+// describeResult says what the result counts for, and whether there is a Release of its commit.
+func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release) (claimed bool) {
 	set := func(ok bool, reason, message string) {
 		setCondition(&res.Status.Conditions, res.Generation, v1alpha1.ConditionReady, ok, reason, message)
 	}
@@ -84,7 +86,8 @@ func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release) {
 		default:
 			set(false, v1alpha1.ReasonAwaiting, "waits to be judged")
 		}
-		return
+		return true
 	}
-	set(false, v1alpha1.ReasonAwaiting, "no Release has this commit yet")
+	set(false, v1alpha1.ReasonAwaiting, "no Release has this commit")
+	return false
 }

@@ -140,25 +140,47 @@ func (r *environmentReconciler) create(ctx context.Context, s *environmentState)
 	if ok, err := r.stillWanted(ctx, s); !ok || err != nil {
 		return err
 	}
-	var rel v1alpha1.Release
-	if err := r.fresh.Get(ctx, client.ObjectKey{Namespace: s.env.Namespace, Name: s.env.Status.Current.Release}, &rel); err != nil {
-		return fmt.Errorf("read release: %w", err)
+	rel, e, err := authorised(ctx, r.fresh, s.env)
+	if rel == nil || err != nil { // withdrawn or judged anew in the meantime: the next event brings us back
+		return err
 	}
-	e := findEntry(rel.Status.Environments, s.env.Name)
-	if string(rel.UID) != s.env.Status.Current.UID || e == nil || e.BundleHash != s.env.Status.Current.BundleHash || !e.AuthorizedAt.Equal(&s.env.Status.Current.AuthorizedAt) {
-		return nil // withdrawn or judged anew in the meantime: the next event brings us back
+	if ok, err := r.arrived(ctx, s, rel, *e); !ok || err != nil {
+		return err
 	}
-	spec, m, err := r.rolloutSpec(ctx, s, &rel)
+	if waits := unmirrored(rel, *s.env); waits != "" { // its end brings us back
+		s.env.Status.Waiting = "release " + rel.Name + ": " + waits
+		return nil
+	}
+	spec, m, err := r.rolloutSpec(ctx, s, rel)
 	if err != nil {
 		return err
 	}
-	for _, name := range plan.Create {
+	hosts, err := r.armed(ctx, s, rel, plan.Create)
+	if err != nil {
+		return err
+	}
+	for _, name := range hosts {
 		host := s.hosts[slices.IndexFunc(s.hosts, func(h rollout.Host) bool { return h.Name == name })]
-		if err := r.send(ctx, s, &rel, *spec, m, host); err != nil {
+		if err := r.send(ctx, s, rel, *spec, m, host); err != nil {
 			return fmt.Errorf("send to host %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// authorised is the release that an environment runs, as the API server has it, and what lets it in; nil if it is not let in, or no
+// more as it was.
+func authorised(ctx context.Context, fresh client.Reader, env *v1alpha1.Environment) (*v1alpha1.Release, *v1alpha1.ReleaseEnvironment, error) {
+	var rel v1alpha1.Release
+	current := env.Status.Current
+	if err := fresh.Get(ctx, client.ObjectKey{Namespace: env.Namespace, Name: current.Release}, &rel); err != nil {
+		return nil, nil, fmt.Errorf("read release: %w", err)
+	}
+	e := findEntry(rel.Status.Environments, env.Name)
+	if string(rel.UID) != current.UID || e == nil || e.BundleHash != current.BundleHash || !e.AuthorizedAt.Equal(&current.AuthorizedAt) {
+		return nil, nil, nil
+	}
+	return &rel, e, nil
 }
 
 // stillWanted looks past the cache whether the environment may be deployed to at all.
@@ -167,5 +189,6 @@ func (r *environmentReconciler) stillWanted(ctx context.Context, s *environmentS
 	if err := r.fresh.Get(ctx, client.ObjectKeyFromObject(s.env), &env); err != nil {
 		return false, client.IgnoreNotFound(err)
 	}
-	return env.UID == s.env.UID && env.DeletionTimestamp.IsZero() && !env.Spec.Suspend && env.Spec.Decommission == nil, nil
+	return env.UID == s.env.UID && env.DeletionTimestamp.IsZero() && !env.Spec.Suspend && env.Spec.Decommission == nil &&
+		sameStatus(env.Spec.Registry, s.env.Spec.Registry), nil
 }

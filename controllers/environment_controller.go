@@ -28,6 +28,8 @@ type environmentReconciler struct {
 	keys    *Keys
 	journal journalWriter
 	now     func() time.Time
+	// arrivals of replicated releases: somebody else looks for them.
+	arrivals arrivals
 }
 
 // environmentState is what one reconciliation gathered.
@@ -98,6 +100,9 @@ func (r *environmentReconciler) act(ctx context.Context, s *environmentState) er
 
 // validate tells what is wrong with the declaration before any release needs it. Images are not looked up.
 func (r *environmentReconciler) validate(ctx context.Context, s *environmentState) error {
+	if err := checkRegistry(*s.env, s.project); err != nil {
+		return err
+	}
 	m, err := readMaterial(ctx, r.Client, *s.env, &v1alpha1.Release{})
 	if err != nil || m.compose == "" {
 		return err

@@ -40,6 +40,9 @@ func (r *environmentReconciler) rolloutSpec(ctx context.Context, s *environmentS
 	if err != nil {
 		return nil, material{}, err
 	}
+	if services, err = pulledFrom(*s.env, bundle, services); err != nil {
+		return nil, material{}, err
+	}
 	return &v1alpha1.RolloutSpec{
 		Project: s.project.Name, ProjectUID: string(s.project.UID), Environment: s.env.Name,
 		Release:  v1alpha1.RolloutRelease{Name: rel.Name, UID: string(rel.UID), Commit: rel.Spec.Commit, Version: rel.Spec.Version},
@@ -71,17 +74,11 @@ func (r *environmentReconciler) send(ctx context.Context, s *environmentState, r
 			return err
 		}
 	}
-	secret, err := registrySecret(ctx, r.Client, s.project)
+	ref, err := r.pullAccess(ctx, s, owned, host)
 	if err != nil {
 		return err
 	}
-	if credentials := secret[corev1.DockerConfigJsonKey]; len(credentials) > 0 {
-		spec.RegistrySecretRef = v1alpha1.DeliveredSecret(name, s.project.Spec.RegistrySecretRef)
-		data := map[string][]byte{corev1.DockerConfigJsonKey: credentials}
-		if err := r.deliver(ctx, owned, s.project.Spec.RegistrySecretRef, corev1.SecretTypeDockerConfigJson, data); err != nil {
-			return err
-		}
-	}
+	spec.RegistrySecretRef = ref
 	gates, pvHash, err := r.grounds(ctx, rel, s.env.Name)
 	if err != nil {
 		return err
@@ -91,6 +88,21 @@ func (r *environmentReconciler) send(ctx context.Context, s *environmentState, r
 	}
 	owned.Annotations = map[string]string{v1alpha1.AnnotationAuthorizedAt: formatMicro(s.env.Status.Current.AuthorizedAt)}
 	return r.order(ctx, s, owned, spec, authorization.Host{Name: host.Name, UID: host.UID}, gates, pvHash)
+}
+
+// pullAccess is the Secret with which the host pulls: its own credential where one is issued, else a copy of the environment's
+// or the project's Secret; "" for none.
+func (r *environmentReconciler) pullAccess(ctx context.Context, s *environmentState, owned metav1.ObjectMeta, host rollout.Host) (string, error) {
+	if issuesPulls(s.project, s.env) {
+		ref, _, err := r.pullRef(ctx, s, host)
+		return ref, err
+	}
+	secret, credentials, err := pullSecret(ctx, r.Client, s.project, *s.env)
+	if err != nil || len(credentials) == 0 {
+		return "", err
+	}
+	data := map[string][]byte{corev1.DockerConfigJsonKey: credentials}
+	return v1alpha1.DeliveredSecret(owned.Name, secret), r.deliver(ctx, owned, secret, corev1.SecretTypeDockerConfigJson, data)
 }
 
 // ownedMeta is the metadata of a Rollout. It is owned by the Project, so that whatever is sent while that is being deleted

@@ -34,9 +34,13 @@ func (f *freezer) refusals(ctx context.Context, r *v1alpha1.Release, env v1alpha
 	if err := f.reader.List(ctx, &hosts, client.UnsafeDisableDeepCopy); err != nil { // read only
 		return "", fmt.Errorf("list hosts: %w", err)
 	}
+	moved, err := f.relocations(ctx, env)
+	if err != nil {
+		return "", err
+	}
 	var told []string
 	for _, judged := range policiesOf(env, hosts.Items) {
-		text, err := f.refusedBy(ctx, env, m, judged.policy)
+		text, err := f.refusedBy(ctx, env, m, moved, judged.policy)
 		if err != nil {
 			return "", err
 		}
@@ -109,14 +113,15 @@ func (r *environmentReconciler) admission(ctx context.Context, env *v1alpha1.Env
 	return userError{problem}
 }
 
-// refusedBy judges a compose file by one policy; "" when it is admitted. The answer is remembered with the file.
-func (f *freezer) refusedBy(ctx context.Context, env v1alpha1.Environment, m material, p v1alpha1.HostPolicy) (string, error) {
+// refusedBy judges a compose file, with the images where moved says they are, by one policy; "" when it is admitted. The answer
+// is remembered with the file.
+func (f *freezer) refusedBy(ctx context.Context, env v1alpha1.Environment, m material, moved map[string]string, p v1alpha1.HostPolicy) (string, error) {
 	file, model, err := f.load(ctx, env, m)
 	if err != nil || file.problem != nil {
 		return "", err
 	}
 	p.Window, p.Logs, p.Update = nil, nil, nil // no matter here
-	text, err := json.Marshal([]any{p, env.Namespace, env.Name, env.Spec.HealthChecks})
+	text, err := json.Marshal([]any{p, env.Namespace, env.Name, env.Spec.HealthChecks, moved})
 	if err != nil {
 		return "", fmt.Errorf("encode policy: %w", err)
 	}
@@ -131,6 +136,7 @@ func (f *freezer) refusedBy(ctx context.Context, env v1alpha1.Environment, m mat
 			return "", fmt.Errorf("read compose file again: %w", err)
 		}
 	}
+	relocate(model, moved)
 	subject := hostpolicy.Subject{Project: env.Namespace, Environment: env.Name, Model: model, Checks: env.Spec.HealthChecks}
 	refused := ""
 	if err := (hostpolicy.Policy{HostPolicy: p}).Admit(subject, nil); err != nil {

@@ -45,7 +45,7 @@ func TestRefusedByHosts(t *testing.T) {
 			var got []string
 			for _, judged := range policiesOf(env, c.hosts) {
 				for range 2 { // what is remembered is the same
-					text, err := f.refusedBy(t.Context(), env, m, judged.policy)
+					text, err := f.refusedBy(t.Context(), env, m, nil, judged.policy)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -91,5 +91,30 @@ func TestPolicyOfAgentInfo(t *testing.T) {
 	}
 	if large := parse(v1alpha1.AgentInfo{PolicyProblem: strings.Repeat("x", maxAgentInfo)}); large != nil {
 		t.Errorf("%d bytes were read", maxAgentInfo)
+	}
+}
+
+// An environment with a registry of its own is judged by what its hosts pull: the project's images from there, others from
+// where the compose file says.
+func TestRefusedByRegistriesOfHosts(t *testing.T) {
+	env := v1alpha1.Environment{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "production"}}
+	m := material{compose: "services: {web: {image: \"registry.example/shop/web:latest\"}, db: {image: \"postgres:16\"}}", values: map[string]string{}}
+	f := newFreezer(nil, []byte("salt"))
+	policy := hostpolicy.Effective(v1alpha1.HostPolicy{Registries: []string{"harbor.client.example/shop", "postgres"}})
+	for name, c := range map[string]struct {
+		moved map[string]string
+		want  string
+	}{
+		"as written": {nil, "services.web.image"},
+		"moved":      {map[string]string{"registry.example/shop/web": "harbor.client.example/shop/web"}, ""},
+		"elsewhere":  {map[string]string{"registry.example/shop/web": "harbor.example/shop/web"}, "services.web.image"},
+	} {
+		text, err := f.refusedBy(t.Context(), env, m, c.moved, policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.want == "" && text != "" || !strings.Contains(text, c.want) || strings.Contains(text, "services.db") {
+			t.Errorf("%s: %q, want %q", name, text, c.want)
+		}
 	}
 }

@@ -33,9 +33,13 @@ type snapshot struct {
 	previous string
 	before   []v1alpha1.CIResult
 	rollouts []v1alpha1.Rollout // of this release
-	hosts    map[string][]rollout.Host
-	guard    guardState
-	verifier string // names the installation in attestations
+	// modules are what is known, over all projects, of those that gates ask about, by group:artifact:version.
+	modules map[string]gate.Module
+	hosts   map[string][]rollout.Host
+	guard   guardState
+	// signatures are the policies of environments that have one.
+	signatures map[string]*gate.Signatures
+	verifier   string // names the installation in attestations
 	// frozenMessage says what is missing when status.bundle is incomplete; with its reason.
 	frozenReason, frozenMessage string
 	now                         time.Time
@@ -48,15 +52,18 @@ const unguarded = "none"
 // it; bundle is what was frozen so far. It is pure and idempotent: the same snapshot gives the same status.
 func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) (v1alpha1.ReleaseStatus, time.Time) {
 	old := s.release.Status
-	st := v1alpha1.ReleaseStatus{ObservedGeneration: s.release.Generation, Bundle: bundle}
-	st.Conditions = slices.Clone(old.Conditions)
-	set := evidence.Reduce(evidence.ForImages(s.results, frozenDigests(s, bundle)))
+	st := v1alpha1.ReleaseStatus{ObservedGeneration: s.release.Generation, Bundle: bundle, Artifacts: old.Artifacts, ArtifactsChecked: old.ArtifactsChecked}
+	st.Conditions, st.GitLab = slices.Clone(old.Conditions), old.GitLab // which the GitLab controller writes
+	st.Signatures, st.SBOMs = old.Signatures, old.SBOMs                 // written by who looks into the registry
+	set := evidenceOn(s.project, s.results, frozenImages(s, bundle))
 	st.Evidence = set.Counted
 	st.Baseline = baseline(s)
 	st.Approvals = recordApprovals(s, bundle)
 	var look time.Time
 	st.Environments, look = observeEnvironments(s, old.Environments, st.Approvals)
 	honourRollbacks(s, &st)
+	st.Mirrors = slices.DeleteFunc(slices.Clone(old.Mirrors), func(m v1alpha1.ReleaseMirror) bool { return findEntry(st.Environments, m.Environment) == nil })
+	st.Publication = standing(s, bundle, st.Approvals)
 	st.Guard = s.guard.recorded()
 
 	// Karma depends on where the release is, gates on karma: two steps, no circle, since authorising changes neither works
@@ -65,7 +72,9 @@ func judgeRelease(s snapshot, bundle *v1alpha1.Bundle) (v1alpha1.ReleaseStatus, 
 	st.Karma, st.Works, st.Level, st.KarmaBreakdown = score.Karma, score.Works, score.Level, score.Breakdown
 
 	recheck := earlier(judgeGates(s, &st, set), look)
-	st.Reached = reached(s.bridge, st.Environments)
+	if st.Reached = reached(s.bridge, st.Environments); st.Publication != nil {
+		st.Reached = published
+	}
 	setReleaseConditions(s, &st)
 	sealAttestations(s, &st)
 	return st, recheck
@@ -87,6 +96,11 @@ func judgeGates(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set) time.T
 		in := gateInput(s, *st, set, g)
 		v, again := judgeGate(s, st, in, g)
 		st.Gates = append(st.Gates, v)
+		if g.Spec.Environment == publication {
+			way = append(way, gate.Crossing{Input: in})
+			recheck = earlier(recheck, again)
+			continue
+		}
 		if last := !slices.ContainsFunc(s.gates[i+1:], func(o v1alpha1.QualityGate) bool { return o.Spec.Environment == g.Spec.Environment }); last {
 			open(s, st, g.Spec.Environment)
 		}
@@ -95,9 +109,11 @@ func judgeGates(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set) time.T
 		}
 		way = append(way, gate.Crossing{Input: in})
 	}
+	publish(s, st)
 	for i := range way {
 		v := &st.Gates[i]
-		way[i].Verdict, way[i].Open = v, v.Verdict == v1alpha1.VerdictPassed && findEntry(st.Environments, v.Environment) != nil
+		through := v.Environment == publication || findEntry(st.Environments, v.Environment) != nil
+		way[i].Verdict, way[i].Open = v, v.Verdict == v1alpha1.VerdictPassed && through
 		for _, e := range st.Environments {
 			way[i].Input.Environments[e.Name] = e
 		}
@@ -110,16 +126,12 @@ func judgeGates(s snapshot, st *v1alpha1.ReleaseStatus, set evidence.Set) time.T
 	return recheck
 }
 
-// frozenDigests are those of the project's images; nil while they are not all known.
-func frozenDigests(s snapshot, bundle *v1alpha1.Bundle) []string {
-	if s.frozenMessage != "" || bundle == nil || len(bundle.Images) == 0 {
+// frozenImages are the project's; nil while they are not all known.
+func frozenImages(s snapshot, bundle *v1alpha1.Bundle) []v1alpha1.FrozenImage {
+	if s.frozenMessage != "" {
 		return nil
 	}
-	var out []string
-	for _, img := range bundle.Images {
-		out = append(out, img.Digest)
-	}
-	return out
+	return bundleImages(bundle)
 }
 
 // baseline is what the last release on the branch reported; what it was is kept when that release is gone.
@@ -220,6 +232,8 @@ func observe(s snapshot, env v1alpha1.Environment, e v1alpha1.ReleaseEnvironment
 		}
 	}
 	switch {
+	case len(observed) == 0 && e.Phase == v1alpha1.PhaseAuthorized && env.Spec.Registry != nil && e.Rollback == "":
+		return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: unmirrored(s.release, env)}
 	case len(observed) == 0 && e.Phase == v1alpha1.PhaseAuthorized:
 		return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: e.Message}
 	case beforeDecommission(env, e.AuthorizedAt):
@@ -237,17 +251,19 @@ func isExternal(bridge []v1alpha1.Environment, name string) bool {
 	return slices.ContainsFunc(bridge, func(e v1alpha1.Environment) bool { return e.Name == name && e.Spec.Hosts == nil })
 }
 
+// observeReport goes by the newest report of a pipeline. What had failed before the release was let in is why it is let in once
+// more, and not what became of that.
 func observeReport(e v1alpha1.ReleaseEnvironment, report v1alpha1.CIResult) rollout.State {
-	switch report.Spec.Status {
-	case v1alpha1.StatusDeployed:
-		since := report.Spec.Received
-		if since.Time.Before(e.AuthorizedAt.Time) { // deployed first, authorised later: it counts from then on
-			since = metav1.NewTime(e.AuthorizedAt.Time.Truncate(time.Second))
-		}
+	since, authorized := report.Spec.Received, metav1.NewTime(e.AuthorizedAt.Time.Truncate(time.Second)) // reports have no fraction
+	before := since.Before(&authorized)
+	switch status := report.Spec.Status; {
+	case status == v1alpha1.StatusDeployed && before: // deployed first, authorised later: it counts from then on
+		return rollout.State{Phase: v1alpha1.PhaseHealthy, HealthySince: &authorized}
+	case status == v1alpha1.StatusDeployed:
 		return rollout.State{Phase: v1alpha1.PhaseHealthy, HealthySince: &since}
-	case v1alpha1.StatusFailed:
+	case status == v1alpha1.StatusFailed && !before:
 		return rollout.State{Phase: v1alpha1.PhaseFailed, Message: "the pipeline reports: failed"}
-	case v1alpha1.StatusRolledBack:
+	case status == v1alpha1.StatusRolledBack && !before:
 		return rollout.State{Phase: v1alpha1.PhaseRolledBack, Message: "the pipeline reports: rolled back"}
 	}
 	return rollout.State{Phase: v1alpha1.PhaseAuthorized, Message: waitsForPipeline}
@@ -271,7 +287,8 @@ func refusal(pvs []v1alpha1.PV, e v1alpha1.ReleaseEnvironment) *v1alpha1.PV {
 }
 
 func scoreRelease(s snapshot, set evidence.Set, st v1alpha1.ReleaseStatus) karma.Score {
-	in := karma.Input{Policy: s.project.Spec.Karma, Evidence: set, Baseline: st.Baseline}
+	in := karma.Input{Policy: s.project.Spec.Karma, Evidence: set, Baseline: st.Baseline, Module: s.project.IsModule()}
+	in.Crossed = in.Module && st.Publication != nil
 	if len(s.bridge) > 0 {
 		last := s.bridge[len(s.bridge)-1].Name
 		if e := findEntry(st.Environments, last); e != nil {
@@ -295,6 +312,9 @@ func scoreRelease(s snapshot, set evidence.Set, st v1alpha1.ReleaseStatus) karma
 // judgeGate judges one gate; what was sent out stands as it was judged.
 func judgeGate(s snapshot, st *v1alpha1.ReleaseStatus, in gate.Input, g v1alpha1.QualityGate) (v1alpha1.GateVerdict, time.Time) {
 	envName := g.Spec.Environment
+	if p := st.Publication; envName == publication && p != nil {
+		return keepVerdict(s.release.Status.Gates, g, v1alpha1.ReleaseEnvironment{AuthorizedAt: p.At}), time.Time{}
+	}
 	entry := findEntry(st.Environments, envName)
 	hash := bundleHash(st.Bundle, envName)
 	retry := retryFor(s.release, envName)
@@ -397,6 +417,7 @@ func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alph
 		Frozen: s.frozenMessage == "", FrozenMessage: s.frozenMessage, FrozenNeeds: frozenNeeds(s.frozenReason),
 		Environments: map[string]v1alpha1.ReleaseEnvironment{},
 		Debts:        debtsAt(s, g.Spec.Environment), Reservations: openReservations(s.otherPVs), Roles: rolesOf(s.project),
+		SignatureRecords: st.Signatures, SBOMRecords: st.SBOMs,
 		Guarded: s.guard.ok, GuardMessage: s.guard.message, Now: s.now,
 	}
 	for _, e := range st.Environments {
@@ -411,6 +432,7 @@ func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alph
 		for _, img := range st.Bundle.Images {
 			in.Images = append(in.Images, img.Name)
 		}
+		in.Pinned = st.Bundle.Images
 	}
 	if b := findBundle(st.Bundle, g.Spec.Environment); b != nil {
 		in.BundleHash, in.BundleProblem = b.Hash, b.Problem
@@ -421,6 +443,7 @@ func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alph
 		}
 	}
 	in.PV = newestPV(s, st, g)
+	moduleInput(s, st, g, &in)
 	return in
 }
 
@@ -428,6 +451,7 @@ func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alph
 func guardedEnvironment(s snapshot, in *gate.Input, env v1alpha1.Environment) {
 	in.GuardedExists, in.After, in.Window = true, env.Spec.After, env.Spec.Window
 	in.Decommissioned = env.Spec.Decommission != nil
+	in.Signatures = s.signatures[env.Name]
 	in.NeedsVersion = s.release.Spec.Version == "" && tagsNeedVersion(env)
 	switch env.Spec.Supersede {
 	case v1alpha1.SupersedeNever:
@@ -468,8 +492,17 @@ func rolesOf(p *v1alpha1.Project) map[string][]string {
 }
 
 func frozenNeeds(reason string) string {
-	if reason == v1alpha1.ReasonImageNotFound {
+	switch reason {
+	case v1alpha1.ReasonImageNotFound:
 		return "CI pushes the image"
+	case v1alpha1.ReasonArtifactMissing:
+		return "CI publishes the artifact, with checksums"
+	case v1alpha1.ReasonArtifactInvalid:
+		return "CI publishes the artifact anew, or a release with another version"
+	case v1alpha1.ReasonNoVersion:
+		return "a developer sets spec.version of the release"
+	case v1alpha1.ReasonNoRegistry:
+		return "somebody mends spec.packageRegistry of the Project"
 	}
 	return "the registry answers"
 }

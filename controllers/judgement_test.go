@@ -945,3 +945,31 @@ func TestEveryGateOfAnEnvironmentMustPass(t *testing.T) {
 		}
 	}
 }
+
+// Where a pipeline deploys, its newest report counts; a failure that made somebody let the release in again fails it no more.
+func TestObserveReport(t *testing.T) {
+	let := time.Date(2026, 11, 23, 10, 0, 0, 500_000_000, time.UTC)
+	for _, c := range []struct {
+		status string
+		after  time.Duration // received, after the release was let in
+		phase  string
+	}{
+		{"", 0, v1alpha1.PhaseAuthorized},
+		{v1alpha1.StatusDeployed, -time.Hour, v1alpha1.PhaseHealthy},
+		{v1alpha1.StatusDeployed, time.Hour, v1alpha1.PhaseHealthy},
+		{v1alpha1.StatusFailed, -time.Hour, v1alpha1.PhaseAuthorized},
+		{v1alpha1.StatusFailed, 0, v1alpha1.PhaseFailed},
+		{v1alpha1.StatusFailed, time.Hour, v1alpha1.PhaseFailed},
+		{v1alpha1.StatusRolledBack, -time.Hour, v1alpha1.PhaseAuthorized},
+		{v1alpha1.StatusRolledBack, time.Hour, v1alpha1.PhaseRolledBack},
+	} {
+		report := v1alpha1.CIResult{Spec: v1alpha1.CIResultSpec{Status: c.status, Received: metav1.NewTime(let.Add(c.after).Truncate(time.Second))}}
+		got := observeReport(v1alpha1.ReleaseEnvironment{AuthorizedAt: metav1.NewMicroTime(let)}, report)
+		if got.Phase != c.phase {
+			t.Errorf("%s %s after: %s, want %s", c.status, c.after, got.Phase, c.phase)
+		}
+		if since := got.HealthySince; since != nil && since.Time.Before(let.Truncate(time.Second)) {
+			t.Errorf("%s %s after: healthy since %s", c.status, c.after, since)
+		}
+	}
+}

@@ -23,7 +23,7 @@ func whenReleaseChanges(matters func(*v1alpha1.Release) any) predicate.Predicate
 }
 
 func environmentsChanged() predicate.Predicate {
-	return whenReleaseChanges(func(r *v1alpha1.Release) any { return []any{r.Status.Environments, r.Spec.Version} })
+	return whenReleaseChanges(func(r *v1alpha1.Release) any { return []any{r.Status.Environments, r.Status.Mirrors, r.Spec.Version} })
 }
 
 func verdictsChanged() predicate.Predicate {

@@ -113,6 +113,9 @@ func (r *projectReconciler) refresh(ctx context.Context, p *v1alpha1.Project) er
 	if err := r.sumUp(ctx, p); err != nil {
 		return err
 	}
+	if err := r.checkHooks(ctx, p); err != nil {
+		return err
+	}
 	if problem := projectProblem(p); problem != "" {
 		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid, problem)
 		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionStalled, true, v1alpha1.ReasonInvalid, problem)
@@ -154,7 +157,11 @@ func (r *projectReconciler) bindMembers(ctx context.Context, p *v1alpha1.Project
 
 // applyTemplate creates what is missing. What exists is the users' and left as it is.
 func (r *projectReconciler) applyTemplate(ctx context.Context, p *v1alpha1.Project) error {
-	for _, o := range templateDynors(p) {
+	template := templateDynors
+	if p.IsModule() {
+		template = templateModule
+	}
+	for _, o := range template(p) {
 		existing := o.DeepCopyObject().(client.Object)
 		if err := r.Get(ctx, client.ObjectKeyFromObject(o), existing); err == nil {
 			continue
@@ -226,7 +233,7 @@ func expired(releases []v1alpha1.Release, envs []v1alpha1.Environment, owed []v1
 	}
 	var out []v1alpha1.Release
 	for _, rel := range releases[keep:] {
-		if !runs[string(rel.UID)] && !needed[rel.Name] {
+		if !runs[string(rel.UID)] && !needed[rel.Name] && rel.Status.Publication == nil { // applications may be built with what is published
 			out = append(out, rel)
 		}
 	}

@@ -20,7 +20,6 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/envelope"
-	"gitlab.com/dynors/sirrat/internal/evidence"
 	"gitlab.com/dynors/sirrat/internal/pv"
 	"gitlab.com/dynors/sirrat/internal/pv/pdf"
 )
@@ -181,7 +180,7 @@ func newPV(m pvMaterial) (*v1alpha1.PV, error) {
 
 func pvDocument(m pvMaterial) pv.Document {
 	p, rel := m.project, m.release
-	set := evidence.Reduce(evidence.ForImages(m.results, frozenDigests(snapshot{}, rel.Status.Bundle)))
+	set := evidenceOn(p, m.results, bundleImages(rel.Status.Bundle))
 	coverage, _ := set.Coverage()
 	doc := pv.Document{
 		Title: "Procès-verbal de recette", Language: p.Spec.Client.Language,

@@ -33,17 +33,17 @@ func (r *qualityGateReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 	if err := r.List(ctx, &releases, client.InNamespace(g.Namespace)); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list releases: %w", err)
 	}
+	var project v1alpha1.Project
+	if err := r.Get(ctx, client.ObjectKey{Name: g.Namespace}, &project); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
 	if g.Status.ObservedGeneration != g.Generation {
-		var project v1alpha1.Project
-		if err := r.Get(ctx, client.ObjectKey{Name: g.Namespace}, &project); err != nil {
-			return ctrl.Result{}, client.IgnoreNotFound(err)
-		}
 		if err := r.journal.Append(ctx, gateFact(&project, &g)); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
 	base := g.DeepCopy()
-	sumUpGate(&g, envs.Items, releases.Items)
+	sumUpGate(&g, project.IsModule(), envs.Items, releases.Items)
 	if sameStatus(base.Status, g.Status) {
 		return ctrl.Result{}, nil
 	}
@@ -55,7 +55,7 @@ func (r *qualityGateReconciler) Reconcile(ctx context.Context, req ctrl.Request)
 
 // sumUpGate shows the newest release that this gate has something to say about: the newest that reached it, or, while
 // none has, the newest of all.
-func sumUpGate(g *v1alpha1.QualityGate, envs []v1alpha1.Environment, releases []v1alpha1.Release) {
+func sumUpGate(g *v1alpha1.QualityGate, module bool, envs []v1alpha1.Environment, releases []v1alpha1.Release) {
 	st := v1alpha1.QualityGateStatus{ObservedGeneration: g.Generation, Conditions: g.Status.Conditions}
 	bridge, _ := orderBridge(envs)
 	after := ""
@@ -97,6 +97,14 @@ func sumUpGate(g *v1alpha1.QualityGate, envs []v1alpha1.Environment, releases []
 	switch {
 	case problem != "":
 		setCondition(&st.Conditions, g.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid, problem)
+	case g.Spec.Environment == publication && !module:
+		setCondition(&st.Conditions, g.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid,
+			"spec.environment: a gate without one guards the publication of a module, and the project is none (spec.maven, no images)")
+	case g.Spec.Environment == publication:
+		setCondition(&st.Conditions, g.Generation, v1alpha1.ConditionReady, true, v1alpha1.ReasonReady, "guards the publication of the module")
+	case module:
+		setCondition(&st.Conditions, g.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid,
+			"spec.environment: the project is a module, of which nothing is deployed; its gates guard no environment")
 	case !exists:
 		setCondition(&st.Conditions, g.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid,
 			"spec.environment: "+g.Spec.Environment+" is not an Environment of this bridge")

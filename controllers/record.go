@@ -55,7 +55,20 @@ func releaseFacts(p *v1alpha1.Project, r *v1alpha1.Release, old, now v1alpha1.Re
 			"bundleHash": bundleHash(now.Bundle, g.Environment), "karma": now.Karma, "works": now.Works, "evidence": now.Evidence,
 		}))
 	}
+	out = append(out, publicationFacts(p, r, old, now)...)
 	return append(out, environmentFacts(p, r, old, now)...)
+}
+
+// publicationFacts say that a module's release counts as published, with what exactly, or does not any more.
+func publicationFacts(p *v1alpha1.Project, r *v1alpha1.Release, old, now v1alpha1.ReleaseStatus) []journal.Fact {
+	if sameStatus(old.Publication, now.Publication) {
+		return nil
+	}
+	data := map[string]any{"release": r.Name, "uid": string(r.UID), "published": now.Publication != nil, "artifacts": now.Artifacts}
+	if now.Publication != nil {
+		data["bundleHash"], data["at"] = now.Publication.BundleHash, formatMicro(now.Publication.At)
+	}
+	return []journal.Fact{factOf(p, journal.KindRelease, "publication/"+string(r.UID), actorController, data)}
 }
 
 func approvalFacts(p *v1alpha1.Project, r *v1alpha1.Release, old, now v1alpha1.ReleaseStatus) []journal.Fact {
@@ -110,6 +123,15 @@ func environmentFacts(p *v1alpha1.Project, r *v1alpha1.Release, old, now v1alpha
 	return out
 }
 
+// mirrorFact says that an environment's own registry was seen to serve every image of a release as its digest says, after what
+// it lacked was copied there.
+func mirrorFact(p *v1alpha1.Project, r *v1alpha1.Release, m v1alpha1.ReleaseMirror) journal.Fact {
+	return factOf(p, journal.KindDeployment, "mirror/"+string(r.UID)+"/"+m.Environment, actorController, map[string]any{
+		"release": r.Name, "environment": m.Environment, "phase": v1alpha1.ConditionMirrored, "authorizedAt": formatMicro(m.AuthorizedAt),
+		"images": m.Images, "moved": m.Moved, "message": m.Progress,
+	})
+}
+
 func bundleImages(b *v1alpha1.Bundle) []v1alpha1.FrozenImage {
 	if b == nil {
 		return nil
@@ -130,8 +152,15 @@ func resultFact(p *v1alpha1.Project, r *v1alpha1.CIResult) journal.Fact {
 		blobs = append(blobs, journal.Blob{Name: "report", MediaType: "application/json", Data: report})
 	}
 	actor := "token:" + spec.Source
+	switch spec.Source {
+	case v1alpha1.SourceGitLab, v1alpha1.SourceHarbor, v1alpha1.SourceSonarQube:
+		actor = "webhook:" + spec.Source
+	}
 	if job := spec.Identity; job != nil {
 		actor = "job:" + job.ProjectPath + "#" + job.Job
+	}
+	if spec.Format == v1alpha1.FormatHarbor { // asked for, not sent
+		actor = v1alpha1.SourceHarbor
 	}
 	return factOf(p, journal.KindResult, "result/"+string(r.UID), actor, map[string]any{"result": r.Name, "spec": spec}, blobs...)
 }

@@ -32,6 +32,8 @@ type releaseReconciler struct {
 	// verifier names the installation in what is attested.
 	verifier   string
 	registries registries
+	harbors    harbors
+	policies   *signaturePolicies
 	// looked is when the tags of a release in an environment were last looked at.
 	looked *lru.Cache
 }
@@ -112,7 +114,9 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 			return nil, fmt.Errorf("list %T: %w", list.into, err)
 		}
 	}
-	s.bridge, _ = orderBridge(envs.Items)
+	if !s.project.IsModule() { // of a module nothing is ever deployed
+		s.bridge, _ = orderBridge(envs.Items)
+	}
 	s.gates = gates.Items
 	slices.SortFunc(s.gates, func(a, b v1alpha1.QualityGate) int {
 		return cmp.Or(cmp.Compare(a.Spec.Number, b.Spec.Number), strings.Compare(a.Name, b.Name))
@@ -137,6 +141,9 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 	if err := r.gatherPrevious(ctx, s); err != nil {
 		return nil, err
 	}
+	if err := r.gatherModules(ctx, s); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(s.pvs, func(a, b v1alpha1.PV) int {
 		return cmp.Or(a.Spec.Release.AuthorizedAt.Compare(b.Spec.Release.AuthorizedAt.Time), strings.Compare(a.Name, b.Name))
 	})
@@ -146,6 +153,9 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 		return nil, err
 	}
 	if s.guard, err = r.guard.check(ctx); err != nil {
+		return nil, err
+	}
+	if s.signatures, err = r.policies.signaturesOf(ctx, s.bridge); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -240,7 +250,11 @@ func releaseEvents(old, now v1alpha1.ReleaseStatus) []releaseEvent {
 		}
 		switch g.Verdict {
 		case v1alpha1.VerdictPassed:
-			out = append(out, releaseEvent{corev1.EventTypeNormal, "GatePassed", "Judge", fmt.Sprintf("gate %s: %s authorised", g.Name, g.Environment)})
+			message := fmt.Sprintf("gate %s: %s authorised", g.Name, g.Environment)
+			if g.Environment == publication {
+				message = fmt.Sprintf("gate %s passed", g.Name)
+			}
+			out = append(out, releaseEvent{corev1.EventTypeNormal, "GatePassed", "Judge", message})
 		case v1alpha1.VerdictRefused:
 			out = append(out, releaseEvent{corev1.EventTypeWarning, "GateRefused", "Judge", fmt.Sprintf("gate %s: %s", g.Name, g.Message)})
 		}
@@ -263,6 +277,12 @@ func releaseEvents(old, now v1alpha1.ReleaseStatus) []releaseEvent {
 		if findEntry(now.Environments, e.Name) == nil {
 			out = append(out, releaseEvent{corev1.EventTypeWarning, "AuthorizationWithdrawn", "Judge", e.Name + ": its gate no longer holds, and nothing had been sent"})
 		}
+	}
+	switch {
+	case old.Publication == nil && now.Publication != nil:
+		out = append(out, releaseEvent{corev1.EventTypeNormal, "Published", "Judge", now.Next})
+	case old.Publication != nil && now.Publication == nil:
+		out = append(out, releaseEvent{corev1.EventTypeWarning, "PublicationWithdrawn", "Judge", now.Next})
 	}
 	if old.Karma != now.Karma && old.ObservedGeneration > 0 {
 		out = append(out, releaseEvent{corev1.EventTypeNormal, "Karma", "Judge", fmt.Sprintf("karma %d, %s", now.Karma, now.Level)})

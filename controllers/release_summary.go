@@ -26,7 +26,11 @@ func reached(bridge []v1alpha1.Environment, entries []v1alpha1.ReleaseEnvironmen
 func setReleaseConditions(s snapshot, st *v1alpha1.ReleaseStatus) {
 	gen := s.release.Generation
 	if s.frozenMessage == "" {
-		setCondition(&st.Conditions, gen, v1alpha1.ConditionFrozen, true, v1alpha1.ReasonResolved, "every image is pinned to a digest")
+		message := "every image is pinned to a digest"
+		if s.project.IsModule() {
+			message = "every artifact is in the package registry, POM and checksums verified"
+		}
+		setCondition(&st.Conditions, gen, v1alpha1.ConditionFrozen, true, v1alpha1.ReasonResolved, message)
 	} else {
 		setCondition(&st.Conditions, gen, v1alpha1.ConditionFrozen, false, s.frozenReason, s.frozenMessage)
 	}
@@ -36,14 +40,14 @@ func setReleaseConditions(s snapshot, st *v1alpha1.ReleaseStatus) {
 	if d := debts([]v1alpha1.Release{own}, s.gates); len(d) > 0 {
 		setCondition(&st.Conditions, gen, v1alpha1.ConditionDebt, true, v1alpha1.ReasonGlassBroken,
 			fmt.Sprintf("gate %s was opened in an emergency by %s: %s. It blocks other releases in %s until somebody else regularises it: kubectl sirrat regularise %s %s",
-				d[0].Gate, d[0].User, d[0].Reason, d[0].Environment, s.release.Name, d[0].Gate))
+				d[0].Gate, d[0].User, d[0].Reason, gate.Place(d[0].Environment), s.release.Name, d[0].Gate))
 	} else {
 		setCondition(&st.Conditions, gen, v1alpha1.ConditionDebt, false, v1alpha1.ReasonNoDebt, "")
 	}
 
 	state := summariseRelease(s, *st)
 	st.Next, st.Returned = state.next, state.returned
-	setCondition(&st.Conditions, gen, v1alpha1.ConditionReady, state.reason == v1alpha1.ReasonCrossed, state.reason, state.next)
+	setCondition(&st.Conditions, gen, v1alpha1.ConditionReady, state.reason == v1alpha1.ReasonCrossed || state.reason == v1alpha1.ReasonPublished, state.reason, state.next)
 	setCondition(&st.Conditions, gen, v1alpha1.ConditionReconciling, state.reconciling, state.reason, state.next)
 	setCondition(&st.Conditions, gen, v1alpha1.ConditionStalled, state.stalled, state.reason, state.next)
 }
@@ -83,6 +87,9 @@ func summariseRelease(s snapshot, st v1alpha1.ReleaseStatus) releaseState {
 		case e != nil && e.Phase != v1alpha1.PhaseHealthy && e.Phase != v1alpha1.PhaseSuperseded:
 			return releaseState{reason: v1alpha1.ReasonCrossing, next: strings.TrimSuffix(fmt.Sprintf("%s in %s: %s", gate.Words(e.Phase), e.Name, e.Message), ": "), reconciling: true}
 		}
+	}
+	if s.project.IsModule() {
+		return summariseModule(s, st)
 	}
 	return releaseState{reason: v1alpha1.ReasonCrossing, next: "every gate passed", reconciling: true}
 }

@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,8 @@ const caKey = "ca.crt"
 type registries struct {
 	reader client.Reader
 	pool   *registry.Pool
+	// retry is the pause before a registry in trouble is asked again. 0: registryRetry.
+	retry time.Duration
 }
 
 // of is the client of a project.
@@ -59,12 +62,15 @@ func registrySecret(ctx context.Context, reader client.Reader, p *v1alpha1.Proje
 }
 
 // tryAgain is when to ask a registry again after an error.
-func tryAgain(err error, now time.Time) time.Time {
+func tryAgain(err error, now time.Time) time.Time { return registries{}.again(err, now) }
+
+// again is tryAgain with the pause of these registries.
+func (r registries) again(err error, now time.Time) time.Time {
 	var p *registry.Problem
 	if errors.As(err, &p) && p.Until.After(now) {
 		return p.Until
 	}
-	return now.Add(registryRetry)
+	return now.Add(cmp.Or(r.retry, registryRetry))
 }
 
 // registryReason is the reason of a condition for an error of a registry.
@@ -104,10 +110,15 @@ func (r *releaseReconciler) tag(ctx context.Context, s *snapshot, release *v1alp
 	base := release.DeepCopy()
 	for i := range release.Status.Environments {
 		e := &release.Status.Environments[i]
-		look, err := r.tagEntry(ctx, s, release, e, images)
-		next = earlier(next, look)
-		if err != nil {
-			problems = append(problems, err)
+		for _, see := range []func() (time.Time, error){
+			func() (time.Time, error) { return r.tagEntry(ctx, s, release, e, images) },
+			func() (time.Time, error) { return r.tagMirror(ctx, s, release, e) },
+		} {
+			look, err := see()
+			next = earlier(next, look)
+			if err != nil {
+				problems = append(problems, err)
+			}
 		}
 	}
 	if ctx.Err() != nil {
@@ -124,21 +135,51 @@ func (r *releaseReconciler) tag(ctx context.Context, s *snapshot, release *v1alp
 	return next, nil
 }
 
+// tagged is where tags are seen to: a registry, the images there, and which tags they were given.
+type tagged struct {
+	key    string
+	client *registry.Client
+	images []v1alpha1.FrozenImage
+	tags   *[]string
+}
+
 // tagEntry sees to the tags of one environment and returns when to look at them again.
 func (r *releaseReconciler) tagEntry(ctx context.Context, s *snapshot, release *v1alpha1.Release, e *v1alpha1.ReleaseEnvironment, images *registry.Client) (time.Time, error) {
+	return r.tagIn(ctx, s, release, e, tagged{key: string(release.UID) + "/" + e.Name, client: images, images: release.Status.Bundle.Images, tags: &e.Tags})
+}
+
+// tagMirror does the same in the environment's own registry, once that has the images.
+func (r *releaseReconciler) tagMirror(ctx context.Context, s *snapshot, release *v1alpha1.Release, e *v1alpha1.ReleaseEnvironment) (time.Time, error) {
+	env := s.bridge[slices.IndexFunc(s.bridge, func(v v1alpha1.Environment) bool { return v.Name == e.Name })]
+	if env.Spec.Registry == nil {
+		return time.Time{}, nil
+	}
+	m := completeMirror(release, env)
+	if m == nil {
+		return time.Time{}, nil
+	}
+	images, err := r.registries.mirror(ctx, env)
+	if err != nil {
+		return r.registries.again(err, s.now), err
+	}
+	key := string(release.UID) + "/" + e.Name + "/" + registryName(env) + "/" + formatMicro(e.AuthorizedAt)
+	return r.tagIn(ctx, s, release, e, tagged{key: key, client: images, images: m.Images, tags: &m.Tags})
+}
+
+// tagIn sees to the tags that an environment wants in one registry.
+func (r *releaseReconciler) tagIn(ctx context.Context, s *snapshot, release *v1alpha1.Release, e *v1alpha1.ReleaseEnvironment, at tagged) (time.Time, error) {
 	i := slices.IndexFunc(s.bridge, func(v v1alpha1.Environment) bool { return v.Name == e.Name })
 	wanted, err := environmentTaggings(s.bridge[i], release)
 	if err != nil {
 		return time.Time{}, nil // told as the bundle's problem
 	}
-	newest := newestIn(s.siblings, *e)
-	wanted = slices.DeleteFunc(wanted, func(t wantedTag) bool { return t.moves && !newest })
-	key, used := string(release.UID)+"/"+e.Name, inUse(s.bridge[i], release)
+	wanted = slices.DeleteFunc(wanted, func(t wantedTag) bool { return t.moves && !newestIn(s.siblings, *e, rivals(release, t)) })
+	used := inUse(s.bridge[i], release) || runs(s.rollouts, e.Name)
 	due := time.Time{}
-	if last, ok := r.looked.Get(key); ok {
+	if last, ok := r.looked.Get(at.key); ok {
 		due = last.(time.Time).Add(tagsLook)
 	}
-	missing := slices.DeleteFunc(slices.Clone(wanted), func(t wantedTag) bool { return slices.Contains(e.Tags, t.name) })
+	missing := slices.DeleteFunc(slices.Clone(wanted), func(t wantedTag) bool { return slices.Contains(*at.tags, t.name) })
 	switch {
 	case used && !due.After(s.now): // what was given is looked at as well
 		missing = wanted
@@ -146,17 +187,29 @@ func (r *releaseReconciler) tagEntry(ctx context.Context, s *snapshot, release *
 		return time.Time{}, nil
 	}
 	if len(missing) > 0 {
-		done, err := tagAll(ctx, images, release.Status.Bundle.Images, missing)
+		anew := slices.ContainsFunc(missing, func(t wantedTag) bool { return !slices.Contains(*at.tags, t.name) })
+		if anew {
+			if err := r.room(ctx, s.project, at.images, s.now); err != nil {
+				return r.registries.again(err, s.now), err
+			}
+		}
+		done, err := tagAll(ctx, at.client, at.images, missing)
+		if err != nil && !ownsOne(wanted, missing, done) { // one that nobody refuses spares the digest all the same
+			if spare, bad := environmentTaggings(v1alpha1.Environment{ObjectMeta: s.bridge[i].ObjectMeta}, release); bad == nil {
+				kept, _ := tagAll(ctx, at.client, at.images, spare) // what is wrong is told already
+				done = append(done, kept...)
+			}
+		}
 		for _, t := range done {
-			if !slices.Contains(e.Tags, t) {
-				e.Tags = append(slices.Clone(e.Tags), t)
+			if !slices.Contains(*at.tags, t) {
+				*at.tags = append(slices.Clone(*at.tags), t)
 			}
 		}
 		if err != nil {
-			return tryAgain(err, s.now), err
+			return r.registries.again(err, s.now), err
 		}
 		due = s.now.Add(tagsLook)
-		r.looked.Add(key, s.now)
+		r.looked.Add(at.key, s.now)
 	}
 	if !used {
 		return time.Time{}, nil
@@ -174,12 +227,40 @@ func inUse(env v1alpha1.Environment, release *v1alpha1.Release) bool {
 	return false
 }
 
-// newestIn says that nothing was authorised for the environment after the entry and stands: tags that move go with it.
-func newestIn(siblings []v1alpha1.Release, e v1alpha1.ReleaseEnvironment) bool {
+// runs says that some host's last word is that it runs the release that the orders are of: one that is silent may run what
+// the environment has left behind.
+func runs(orders []v1alpha1.Rollout, environment string) bool {
+	return slices.ContainsFunc(orders, func(o v1alpha1.Rollout) bool {
+		switch o.Status.Phase {
+		case v1alpha1.RolloutHealthy, v1alpha1.RolloutUnhealthy, v1alpha1.RolloutHeld:
+			return o.Spec.Environment == environment && o.Spec.Remove == nil
+		}
+		return false
+	})
+}
+
+// ownsOne says that the images have a tag of the release's own: it was given now, or was not missing.
+func ownsOne(wanted, missing []wantedTag, done []string) bool {
+	return slices.ContainsFunc(wanted, func(t wantedTag) bool {
+		return t.own && (slices.Contains(done, t.name) || !slices.Contains(missing, t))
+	})
+}
+
+// rivals begin the commits of the releases that may take a tag away: one that names the release goes to others of its commit only.
+func rivals(release *v1alpha1.Release, t wantedTag) string {
+	if t.own {
+		return v1alpha1.ShortSHA(release.Spec.Commit)
+	}
+	return ""
+}
+
+// newestIn says that nothing whose commit begins so was authorised for the environment after the entry and stands: tags that
+// move go with it.
+func newestIn(siblings []v1alpha1.Release, e v1alpha1.ReleaseEnvironment, commits string) bool {
 	return !slices.ContainsFunc(siblings, func(o v1alpha1.Release) bool {
 		other := findEntry(o.Status.Environments, e.Name)
-		return other != nil && other.AuthorizedAt.After(e.AuthorizedAt.Time) && other.Phase != v1alpha1.PhaseFailed &&
-			other.Phase != v1alpha1.PhaseRolledBack && other.Phase != v1alpha1.PhaseReturned
+		return other != nil && strings.HasPrefix(o.Spec.Commit, commits) && other.AuthorizedAt.After(e.AuthorizedAt.Time) &&
+			other.Phase != v1alpha1.PhaseFailed && other.Phase != v1alpha1.PhaseRolledBack && other.Phase != v1alpha1.PhaseReturned
 	})
 }
 

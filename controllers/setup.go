@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/utils/lru"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -38,6 +40,7 @@ import (
 	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/archive"
 	"gitlab.com/dynors/sirrat/internal/egress"
+	"gitlab.com/dynors/sirrat/internal/ingest"
 	"gitlab.com/dynors/sirrat/internal/journal"
 	"gitlab.com/dynors/sirrat/internal/registry"
 	"gitlab.com/dynors/sirrat/internal/signing"
@@ -95,13 +98,24 @@ type Options struct {
 	// URL of the HTTP API as hosts reach it, without /api: agents whose certificate has expired come back through it, and
 	// fetch their updates.
 	URL string
+	// Link is the address of a release's page, which GitLab's commit statuses lead to. Nil: they lead nowhere.
+	Link func(*v1alpha1.Release) string
 	// Agents are the published programs of agents. Nil: agents are not updated.
 	Agents *agentfiles.Files
-	// Egress says which addresses of registries may be connected to.
+	// Egress says which of the addresses that projects name may be connected to: of registries, package registries, Harbors and
+	// GitLabs.
 	Egress egress.Guard
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
+	// Retry is the pause after which what is outside, and not there yet or not well, is asked for the first time again; the next are
+	// longer. 0: that of each controller, 2 to 15 s. Tests wait less.
+	Retry time.Duration
+	// ReplicationTimeout bounds all that a Harbor is asked in one look at a replication. 0: 10 s.
+	ReplicationTimeout time.Duration
 }
+
+// retry is the first pause of a controller.
+func (o Options) retry(own time.Duration) time.Duration { return cmp.Or(o.Retry, own) }
 
 // Setup registers every controller with a manager. The API must answer and the CRDs must be served.
 func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
@@ -115,83 +129,113 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
-	keys, images := o.Keys, registries{mgr.GetClient(), registry.NewPool(o.Egress)}
-	approvals, err := newGuard(mgr.GetClient(), approvalsPolicy)
+	if err := errors.Join(addIndexes(ctx, mgr), addModuleIndexes(ctx, mgr)); err != nil {
+		return err
+	}
+	c := mgr.GetClient()
+	p := parts{
+		Options: o, mgr: mgr, c: c, direct: direct, events: mgr.GetEventRecorder("sirrat"), freezer: newFreezer(c, o.Keys.salt),
+		images: registries{c, registry.NewPoolRetrying(o.Egress, o.retry(registryRetry)), o.retry(registryRetry)}, harbors: harbors{c, o.Egress}, policies: newSignaturePolicies(c),
+	}
+	if err := errors.Join(p.judgement(), p.artifacts(), p.delivery(ctx), p.acceptance()); err != nil {
+		return fmt.Errorf("set up controllers: %w", err)
+	}
+	return nil
+}
+
+// parts is what controllers share.
+type parts struct {
+	Options
+	mgr       manager.Manager
+	c, direct client.Client // direct reads what the cache of c may not show yet
+	events    events.EventRecorder
+	freezer   *freezer
+	images    registries
+	harbors   harbors
+	policies  *signaturePolicies
+}
+
+// judgement sets up what weighs evidence and opens gates.
+func (p parts) judgement() error {
+	approvals, err := newGuard(p.c, approvalsPolicy)
 	if err != nil {
 		return err
 	}
-	pvs, err := newGuard(mgr.GetClient(), pvPolicy)
-	if err != nil {
-		return err
-	}
-	clientset, err := kubernetes.NewForConfig(mgr.GetConfig())
+	return errors.Join(
+		setupProject(p.mgr, &projectReconciler{Client: p.c, events: p.events, journal: p.Journal}),
+		setupRelease(p.mgr, &releaseReconciler{
+			Client: p.c, events: p.events, guard: approvals, freezer: p.freezer, journal: p.Journal, verifier: p.Keys.verifier(), now: p.Now,
+			registries: p.images, harbors: p.harbors, policies: p.policies, looked: lru.New(lookedAt),
+		}),
+		setupGate(p.mgr, &qualityGateReconciler{Client: p.c, journal: p.Journal}),
+		setupCIResult(p.mgr, &ciResultReconciler{Client: p.c, fresh: p.direct, journal: p.Journal, now: p.Now}),
+		setupKeys(p.mgr, &keysReconciler{Reader: p.direct, keys: p.Keys}),
+	)
+}
+
+// artifacts sets up what looks at registries, and at what else keeps or shows what was built.
+func (p parts) artifacts() error {
+	return errors.Join(
+		setupSignatures(p.mgr, newSignatureReconciler(p.c, p.images, p.policies, p.Options)),
+		setupArtifacts(p.mgr, p.direct, p.Options),
+		setupAttest(p.mgr, &attestReconciler{
+			Client: p.c, events: p.events, key: p.Keys.Signer, backoff: flowcontrol.NewBackOff(attestRetry, attestRetryMost), now: p.Now,
+			registries: p.images,
+		}),
+		setupMirror(p.mgr, &mirrorReconciler{
+			Client: p.c, fresh: p.direct, events: p.events, registries: p.images, journal: p.Journal, now: p.Now, kept: lru.New(lookedAt),
+		}),
+		setupHarbor(p.mgr, newHarborReconciler(p.c, p.events, p.harbors, ingest.NewFetched(p.c, p.direct, p.Archive, p.Now), p.Now)),
+		setupGitLab(p.mgr, p.gitlab()),
+	)
+}
+
+// delivery sets up what hosts and their agents need.
+func (p parts) delivery(ctx context.Context) error {
+	clientset, err := kubernetes.NewForConfig(p.mgr.GetConfig())
 	if err != nil {
 		return fmt.Errorf("clientset: %w", err)
 	}
-	if err := addIndexes(ctx, mgr); err != nil {
+	arrivals := newArrivals()
+	errs := []error{
+		setupEnvironment(p.mgr, &environmentReconciler{
+			Client: p.c, fresh: p.direct, events: p.events, freezer: p.freezer, key: p.Keys.Signer, keys: p.Keys, journal: p.Journal, now: p.Now,
+			arrivals: arrivals,
+		}),
+		setupReplication(p.mgr, newReplicationReconciler(p.c, p.direct, p.harbors, arrivals, p.Options)),
+		setupHost(ctx, p.mgr, &hostReconciler{Client: p.c, fresh: p.direct, events: p.events, keys: p.Keys, url: p.URL, now: p.Now}),
+		ctrl.NewControllerManagedBy(p.mgr).For(&certificatesv1.CertificateSigningRequest{}).Named("enrolment").
+			Complete(patient{&enrolmentReconciler{Client: p.c, fresh: p.direct, clientset: clientset, events: p.events, now: p.Now}}),
+		ctrl.NewControllerManagedBy(p.mgr).For(&v1alpha1.Rollout{}, builder.WithPredicates(refused(p.Now))).Named("refusal").
+			Complete(patient{&refusalReconciler{Client: p.c, events: p.events}}),
+		setupPullCredentials(p.mgr, newPullReconciler(p.c, p.direct, p.events, p.Options)),
+		setupLogs(p.mgr, &logsReconciler{Client: p.c, events: p.events}),
+	}
+	if p.Agents != nil {
+		errs = append(errs, setupAgentUpdate(p.mgr, &agentUpdateReconciler{
+			Client: p.c, events: p.events, key: p.Keys.Signer, verifiers: p.Keys.Verifiers, files: p.Agents, url: p.URL, now: p.Now,
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// acceptance sets up what has PVs signed.
+func (p parts) acceptance() error {
+	pvs, err := newGuard(p.c, pvPolicy)
+	if err != nil {
 		return err
 	}
-	c, rec := mgr.GetClient(), mgr.GetEventRecorder("sirrat")
-	fz := newFreezer(c, keys.salt)
-	for _, setup := range []func() error{
-		func() error { return setupProject(mgr, &projectReconciler{Client: c, events: rec, journal: o.Journal}) },
-		func() error {
-			return setupRelease(mgr, &releaseReconciler{
-				Client: c, events: rec, guard: approvals, freezer: fz, journal: o.Journal, verifier: keys.verifier(), now: o.Now,
-				registries: images, looked: lru.New(lookedAt),
-			})
-		},
-		func() error {
-			return setupAttest(mgr, &attestReconciler{
-				Client: c, events: rec, key: keys.Signer, backoff: flowcontrol.NewBackOff(attestRetry, attestRetryMost), now: o.Now,
-				registries: images,
-			})
-		},
-		func() error {
-			return setupEnvironment(mgr, &environmentReconciler{Client: c, fresh: direct, events: rec, freezer: fz, key: keys.Signer, keys: keys, journal: o.Journal, now: o.Now})
-		},
-		func() error {
-			return setupHost(ctx, mgr, &hostReconciler{Client: c, fresh: direct, events: rec, keys: keys, url: o.URL, now: o.Now})
-		},
-		func() error {
-			return ctrl.NewControllerManagedBy(mgr).For(&certificatesv1.CertificateSigningRequest{}).Named("enrolment").
-				Complete(patient{&enrolmentReconciler{Client: c, fresh: direct, clientset: clientset, events: rec, now: o.Now}})
-		},
-		func() error { return setupPVOpener(mgr, &pvOpener{Client: c, events: rec, freezer: fz, now: o.Now}) },
-		func() error {
-			return setupPV(mgr, &pvReconciler{Client: c, installation: keys.attesters, events: rec, guard: pvs, archive: o.Archive, journal: o.Journal, now: o.Now})
-		},
-		func() error {
-			if o.Signing == nil {
-				return nil
-			}
-			return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.PV{}).Named("pv-inviter").
-				Complete(patient{&inviteReconciler{Client: c, page: o.Signing, events: rec}})
-		},
-		func() error { return setupKeys(mgr, &keysReconciler{Reader: direct, keys: keys}) },
-		func() error {
-			return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Rollout{}, builder.WithPredicates(refused(o.Now))).Named("refusal").
-				Complete(patient{&refusalReconciler{Client: c, events: rec}})
-		},
-		func() error {
-			if o.Agents == nil {
-				return nil
-			}
-			return setupAgentUpdate(mgr, &agentUpdateReconciler{
-				Client: c, events: rec, key: keys.Signer, verifiers: keys.Verifiers, files: o.Agents, url: o.URL, now: o.Now,
-			})
-		},
-		func() error { return setupLogs(mgr, &logsReconciler{Client: c, events: rec}) },
-		func() error { return setupGate(mgr, &qualityGateReconciler{Client: c, journal: o.Journal}) },
-		func() error {
-			return setupCIResult(mgr, &ciResultReconciler{Client: c, fresh: direct, journal: o.Journal})
-		},
-	} {
-		if err := setup(); err != nil {
-			return fmt.Errorf("set up controllers: %w", err)
-		}
+	errs := []error{
+		setupPVOpener(p.mgr, &pvOpener{Client: p.c, events: p.events, freezer: p.freezer, now: p.Now}),
+		setupPV(p.mgr, &pvReconciler{
+			Client: p.c, installation: p.Keys.attesters, events: p.events, guard: pvs, archive: p.Archive, journal: p.Journal, now: p.Now,
+		}),
 	}
-	return nil
+	if p.Signing != nil {
+		errs = append(errs, ctrl.NewControllerManagedBy(p.mgr).For(&v1alpha1.PV{}).Named("pv-inviter").
+			Complete(patient{&inviteReconciler{Client: p.c, page: p.Signing, events: p.events}}))
+	}
+	return errors.Join(errs...)
 }
 
 // patient looks again at once when somebody else wrote the object in between: that is how writers take turns, and no error
@@ -236,7 +280,9 @@ func setupProject(mgr manager.Manager, r *projectReconciler) error {
 	toProject := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: o.GetNamespace()}}}
 	})
+	ofHooks, named := hookSecrets(mgr.GetClient())
 	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Project{}).Named("project").
+		Watches(&corev1.Secret{}, ofHooks, named).
 		Owns(&corev1.Namespace{}).Owns(&rbacv1.RoleBinding{}).
 		Watches(&v1alpha1.Environment{}, toProject).
 		Watches(&v1alpha1.QualityGate{}, toProject, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -251,6 +297,7 @@ func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
 	}
 	policy := predicate.NewPredicateFuncs(func(o client.Object) bool { return o.GetName() == approvalsPolicy })
 	everywhere := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return releasesIn(ctx, c, "") })
+	asked := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request { return askers(ctx, c) })
 	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}).Named("release").
 		WithOptions(controller.Options{MaxConcurrentReconciles: releaseWorkers}).
 		Watches(&v1alpha1.CIResult{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
@@ -282,11 +329,15 @@ func setupRelease(mgr manager.Manager, r *releaseReconciler) error {
 		}), builder.WithPredicates(policyChanged())).
 		Watches(&admissionv1.ValidatingAdmissionPolicy{}, everywhere, builder.WithPredicates(policy)).
 		Watches(&admissionv1.ValidatingAdmissionPolicyBinding{}, everywhere, builder.WithPredicates(policy)).
+		Watches(&v1alpha1.Release{}, asked, builder.WithPredicates(modulesChanged())).
+		Watches(&v1alpha1.Project{}, asked, builder.WithPredicates(mavenChanged())).
 		Complete(patient{r})
 }
 
 func setupAttest(mgr manager.Manager, r *attestReconciler) error {
-	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}, builder.WithPredicates(attestationsChanged())).Named("attest").Complete(patient{r})
+	return ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Release{}, builder.WithPredicates(attestationsChanged())).Named("attest").
+		WithOptions(controller.Options{MaxConcurrentReconciles: outsideWorkers}).
+		Complete(inTurns(1, patient{r})) // a list of what is attached is read and written
 }
 
 func setupEnvironment(mgr manager.Manager, r *environmentReconciler) error {
@@ -308,7 +359,12 @@ func setupEnvironment(mgr manager.Manager, r *environmentReconciler) error {
 			return out
 		})).
 		Watches(&corev1.Secret{}, all, builder.WithPredicates(inProject())).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			l := o.GetLabels()
+			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: l[v1alpha1.LabelProject], Name: l[v1alpha1.LabelEnvironment]}}}
+		}), builder.WithPredicates(pullSecrets())).
 		Watches(&corev1.ConfigMap{}, all, builder.WithPredicates(inProject())).
+		WatchesRawSource(source.Channel(r.arrivals.found, &handler.EnqueueRequestForObject{})).
 		Complete(patient{r})
 }
 

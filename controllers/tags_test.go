@@ -25,14 +25,14 @@ func TestWhichTagsMove(t *testing.T) {
 		templates []string
 		want      []wantedTag
 	}{
-		{r, nil, []wantedTag{{"dev-a1b2c3d", move}}},
-		{r, []string{"{{ .Version }}", "latest"}, []wantedTag{{"v1.3.0", stay}, {"latest", move}}},
-		{r, []string{"rc-{{ .Version }}"}, []wantedTag{{"rc-v1.3.0", stay}}},
-		{r, []string{"latest"}, []wantedTag{{"latest", move}, {"dev-a1b2c3d", move}}},
-		{r, []string{"{{ .Branch }}", "{{ .Environment }}"}, []wantedTag{{"main", move}, {"dev", move}, {"dev-a1b2c3d", move}}},
-		{r, []string{"2.0.0-rc.1", "{{ .SHA7 }}"}, []wantedTag{{"2.0.0-rc.1", stay}, {"a1b2c3d", move}}},
-		{r, []string{"{{ .SHA7 }}", "{{ .SHA7 }}"}, []wantedTag{{"a1b2c3d", move}}},
-		{none, []string{"{{ .Version }}", "latest"}, []wantedTag{{"latest", move}}},
+		{r, nil, []wantedTag{{"dev-a1b2c3d", move, true}}},
+		{r, []string{"{{ .Version }}", "latest"}, []wantedTag{{"v1.3.0", stay, true}, {"latest", move, false}}},
+		{r, []string{"rc-{{ .Version }}"}, []wantedTag{{"rc-v1.3.0", stay, true}}},
+		{r, []string{"latest"}, []wantedTag{{"latest", move, false}, {"dev-a1b2c3d", move, true}}},
+		{r, []string{"{{ .Branch }}", "{{ .Environment }}"}, []wantedTag{{"main", move, false}, {"dev", move, false}, {"dev-a1b2c3d", move, true}}},
+		{r, []string{"2.0.0-rc.1", "{{ .SHA7 }}"}, []wantedTag{{"2.0.0-rc.1", stay, false}, {"a1b2c3d", move, true}}},
+		{r, []string{"{{ .SHA7 }}", "{{ .SHA7 }}"}, []wantedTag{{"a1b2c3d", move, true}}},
+		{none, []string{"{{ .Version }}", "latest"}, []wantedTag{{"latest", move, false}}},
 	} {
 		env := v1alpha1.Environment{Spec: v1alpha1.EnvironmentSpec{Tags: c.templates}}
 		env.Name = "dev"
@@ -67,7 +67,7 @@ func TestTagsOfWhatIsInUseAreKept(t *testing.T) {
 	newer := release.DeepCopy()
 	newer.UID = "newer"
 	newer.Status.Environments[0].Phase, newer.Status.Environments[0].AuthorizedAt = v1alpha1.PhaseHealthy, metav1.NewMicroTime(at.Add(time.Hour))
-	s := &snapshot{bridge: []v1alpha1.Environment{env}, now: at, siblings: []v1alpha1.Release{*newer}}
+	s := &snapshot{project: &v1alpha1.Project{}, bridge: []v1alpha1.Environment{env}, now: at, siblings: []v1alpha1.Release{*newer}}
 	reconciler := &releaseReconciler{looked: lru.New(lookedAt)}
 	look := func(want time.Time, named string) {
 		t.Helper()
@@ -98,5 +98,60 @@ func TestTagsOfWhatIsInUseAreKept(t *testing.T) {
 	look(time.Time{}, "")
 	if diff := cmp.Diff([]string{"v1.3.0"}, entry.Tags); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestDigestsInUseKeepATagOfTheirOwn: whatever became of the others, a digest that runs somewhere has a tag that goes to no
+// other release, and has it again a day after a clean-up took it.
+func TestDigestsInUseKeepATagOfTheirOwn(t *testing.T) {
+	at := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
+	const ours, theirs = "aaaaaaa0", "bbbbbbb0"
+	for name, c := range map[string]struct {
+		tags   []string
+		used   string // by the environment
+		phase  string // of a host's order
+		rival  string // the commit of a newer release
+		taken  bool   // the version is another digest's
+		spared bool
+	}{
+		"the last good release, whose tags all went on": {[]string{"latest"}, "used", "", theirs, false, true},
+		"a release whose version is taken":              {[]string{"{{ .Version }}", "latest"}, "used", "", theirs, true, true},
+		"one that a silent host runs":                   {nil, "other", v1alpha1.RolloutHealthy, theirs, false, true},
+		"one that hosts have left":                      {nil, "other", v1alpha1.RolloutSuperseded, theirs, false, false},
+		"a newer release of the same commit":            {nil, "used", "", ours, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := registrytest.Start(t, registrytest.Options{})
+			digest := r.Push("backend", "dev")
+			if c.taken {
+				r.Push("backend", "v1.3.0")
+			}
+			images, err := registry.New(nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			env := v1alpha1.Environment{Spec: v1alpha1.EnvironmentSpec{Tags: c.tags}}
+			env.Name, env.Status.LastGood = "production", &v1alpha1.EnvironmentRelease{UID: c.used}
+			release := &v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Commit: ours, Version: "v1.3.0"}}
+			release.UID = "used"
+			release.Status.Bundle = &v1alpha1.Bundle{Images: []v1alpha1.FrozenImage{{Name: "backend", Repository: r.Host + "/backend", Digest: digest}}}
+			release.Status.Environments = []v1alpha1.ReleaseEnvironment{{Name: "production", Phase: v1alpha1.PhaseSuperseded, AuthorizedAt: metav1.NewMicroTime(at)}}
+			newer := release.DeepCopy()
+			newer.UID, newer.Spec.Commit = "newer", c.rival
+			newer.Status.Environments[0].Phase, newer.Status.Environments[0].AuthorizedAt = v1alpha1.PhaseHealthy, metav1.NewMicroTime(at.Add(time.Hour))
+			s := &snapshot{project: &v1alpha1.Project{}, bridge: []v1alpha1.Environment{env}, now: at, siblings: []v1alpha1.Release{*newer}}
+			s.rollouts = []v1alpha1.Rollout{{Spec: v1alpha1.RolloutSpec{Environment: "production"}, Status: v1alpha1.RolloutStatus{Phase: c.phase}}}
+			reconciler := &releaseReconciler{looked: lru.New(lookedAt)}
+			for range 2 {
+				_, err := reconciler.tagEntry(t.Context(), s, release, &release.Status.Environments[0], images)
+				if got := r.Digest("backend", "production-aaaaaaa"); (got == digest) != c.spared || (err != nil) != c.taken {
+					t.Errorf("its own tag names %q, %v", got, err)
+				}
+				if c.spared {
+					r.Delete("backend", digest)
+				}
+				s.now = s.now.Add(2 * tagsLook)
+			}
+		})
 	}
 }

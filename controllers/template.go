@@ -62,6 +62,23 @@ func templateDynors(p *v1alpha1.Project) []client.Object {
 	return out
 }
 
+// templateModule is the way of a module: ci → published. There are no environments: nothing of it is deployed.
+func templateModule(p *v1alpha1.Project) []client.Object {
+	gate := func(number int32, name, mode string, criteria ...v1alpha1.Criterion) client.Object {
+		return &v1alpha1.QualityGate{ObjectMeta: templated(p, name), Spec: v1alpha1.QualityGateSpec{Number: number, Mode: mode, Criteria: criteria}}
+	}
+	none := int32(0)
+	return []client.Object{
+		gate(0, "ci", v1alpha1.ModeAutomatic,
+			v1alpha1.Criterion{Name: "tests", Result: &v1alpha1.ResultCriterion{Type: v1alpha1.TypeTests}},
+			v1alpha1.Criterion{Name: "coverage", Coverage: &v1alpha1.CoverageCriterion{Minimum: 80}},
+			v1alpha1.Criterion{Name: "scan", Result: &v1alpha1.ResultCriterion{Type: v1alpha1.TypeScan, MaxCritical: &none}}),
+		gate(1, "published", v1alpha1.ModeManual,
+			v1alpha1.Criterion{Name: "artifacts", Artifacts: &v1alpha1.ArtifactsCriterion{}},
+			v1alpha1.Criterion{Name: "approval", Approval: &v1alpha1.ApprovalCriterion{Minimum: 1}}),
+	}
+}
+
 func templated(p *v1alpha1.Project, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: p.Name, Labels: map[string]string{v1alpha1.LabelTemplate: v1alpha1.TemplateDynors}}
 }

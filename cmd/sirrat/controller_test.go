@@ -55,6 +55,15 @@ func TestController(t *testing.T) {
 		}
 		return err
 	})
+	// The pages of releases are served beside the API.
+	resp, err := http.Get("http://" + address + "/releases/nowhere/nothing/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound || resp.Header.Get("Content-Type") != "text/html; charset=utf-8" {
+		t.Errorf("a page: %s, %s", resp.Status, resp.Header.Get("Content-Type"))
+	}
 	// Anybody with an account finds the HTTP API.
 	anybody, err := kubernetes.NewForConfig(env.User(t, "anybody@dynors.com"))
 	if err != nil {

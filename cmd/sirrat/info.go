@@ -18,7 +18,7 @@ import (
 )
 
 // publicURLUsage explains --public-url.
-const publicURLUsage = "address of the HTTP API as people reach it, told to kubectl-sirrat; default: http:// and the address of --http-bind. Example: https://sirrat.dynors.com"
+const publicURLUsage = "address of the HTTP API as people reach it, told to kubectl-sirrat, and below which GitLab's commit statuses lead to the pages of releases; default: http:// and the address of --http-bind, and no such pages. Example: https://sirrat.dynors.com"
 
 // checkPublicURL refuses what no command line could use.
 func checkPublicURL(text string) error {

@@ -27,7 +27,6 @@ import (
 	"gitlab.com/dynors/sirrat/internal/egress"
 	"gitlab.com/dynors/sirrat/internal/ingest"
 	"gitlab.com/dynors/sirrat/internal/reenrol"
-	"gitlab.com/dynors/sirrat/internal/signing"
 )
 
 // stopGrace is how long requests in flight may take when the process is told to stop.
@@ -57,6 +56,10 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 		return err
 	}
 	defer proof.close()
+	pages, links, err := openPortal(ctx, mgr, proof, o)
+	if err != nil {
+		return err
+	}
 	o.publicURL = cmp.Or(o.publicURL, "http://"+o.listener.Addr().String())
 	page, err := o.mail.tell(mgr, proof, o)
 	if err != nil {
@@ -67,6 +70,9 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	setup := controllers.Options{
 		Keys: proof.keys, Journal: proof.journal, Archive: proof.store, Signing: page, Agents: agents, URL: o.publicURL,
 		Egress: o.egress,
+	}
+	if links != nil {
+		setup.Link = links.Of
 	}
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return err
@@ -91,7 +97,7 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 	defer cancel()
 	failed := make(chan error, 2)
 	go func() { failed <- mgr.Start(ctx) }()
-	server := ingest.NewServer(withAgents(withPage(handler, page), agents), o.listener.Addr().String())
+	server := ingest.NewServer(withAgents(withPages(handler, pages, page), agents), o.listener.Addr().String())
 	go func() { failed <- serve(server, o.listener) }()
 	go func() {
 		if mgr.GetCache().WaitForCacheSync(ctx) {
@@ -107,17 +113,6 @@ func runBridge(ctx context.Context, o bridgeOptions, ready func()) error {
 		o.log.Info("requests were cut off", "cause", closeErr.Error())
 	}
 	return errors.Join(err, <-failed)
-}
-
-// withPage puts the signing page beside the API.
-func withPage(api http.Handler, page *signing.Page) http.Handler {
-	if page == nil {
-		return api
-	}
-	mux := http.NewServeMux()
-	mux.Handle(signing.Prefix, page)
-	mux.Handle("/", api)
-	return mux
 }
 
 func serve(server *http.Server, l net.Listener) error {

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/controllers"
 	"gitlab.com/dynors/sirrat/internal/agentfiles"
 	"gitlab.com/dynors/sirrat/internal/archive"
@@ -45,6 +46,12 @@ type Options struct {
 	Now func() time.Time
 	// Faults, if any, come between the controllers and the API server.
 	Faults *interceptor.Funcs
+	// Link is the address of a release's page, for GitLab. Nil: there is none.
+	Link func(*v1alpha1.Release) string
+	// Retry and ReplicationTimeout are as in controllers.Options.
+	Retry, ReplicationTimeout time.Duration
+	// Log takes what the controllers say. The zero value drops it.
+	Log logr.Logger
 }
 
 // Stop ends the controllers and closes the journal, so that others can be started.
@@ -55,6 +62,9 @@ func Start(ctx context.Context, e *cptest.Env, o Options) (*Running, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Log.GetSink() == nil {
+		o.Log = logr.Discard()
+	}
 	now := o.Now
 	scheme, err := controllers.NewScheme()
 	if err != nil {
@@ -62,7 +72,7 @@ func Start(ctx context.Context, e *cptest.Env, o Options) (*Running, error) {
 	}
 	ctrl.SetLogger(logr.Discard())
 	mgr, err := ctrl.NewManager(e.Config, ctrl.Options{
-		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Logger: logr.Discard(),
+		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Logger: o.Log,
 		Cache:      cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: controllers.CacheOptions()},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)}, // they are started more than once in a process
 		NewClient: func(cfg *rest.Config, opts client.Options) (client.Client, error) {
@@ -93,7 +103,7 @@ func Start(ctx context.Context, e *cptest.Env, o Options) (*Running, error) {
 		return nil, err
 	}
 	setup := controllers.Options{Keys: r.Keys, Journal: r.Journal, Archive: store, Agents: r.Agents, URL: "https://sirrat.example", Now: now,
-		Egress: egress.Guard{Private: true}}
+		Link: o.Link, Egress: egress.Guard{Private: true}, Retry: o.Retry, ReplicationTimeout: o.ReplicationTimeout}
 	if err := controllers.Setup(ctx, mgr, setup); err != nil {
 		return nil, err
 	}

@@ -3,8 +3,10 @@
 package attestation
 
 import (
+	"bytes"
 	"context"
 	"crypto"
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -89,18 +91,30 @@ func attach(t *testing.T, statement string, by pair) Artifact {
 // certificate is a PV on images that the client signed, and its artifact.
 func certificate(t *testing.T, installation, client pair, about string, edits ...func(*Decision)) (PVReference, Artifact) {
 	t.Helper()
+	return decided(t, installation, client, v1alpha1.PVAccepted, about, edits...)
+}
+
+func decided(t *testing.T, installation, client pair, decision v1alpha1.PVDecision, about string, edits ...func(*Decision)) (PVReference, Artifact) {
+	t.Helper()
 	document, hash, err := pv.Document{Release: "a1b2c3d", Images: []string{"backend: " + repository + "@" + about}}.Canonical()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &v1alpha1.PV{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a1b2c3d", UID: "pv-uid"}, Spec: v1alpha1.PVSpec{Document: document, DocumentHash: hash}}
-	signature, err := pv.Sign(t.Context(), pv.NewDecision(p, v1alpha1.PVAccepted, "Camille Client", opened), client.signer)
+	said := pv.NewDecision(p, decision, "Camille Client", opened)
+	switch decision {
+	case v1alpha1.PVRefused:
+		said.Reason = "the basket is empty"
+	case v1alpha1.PVAcceptedWithReservations:
+		said.Reservations = []v1alpha1.Reservation{{Text: "a typo", Owner: "shop", Deadline: "2026-12-01"}}
+	}
+	signature, err := pv.Sign(t.Context(), said, client.signer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := Decision{
 		PVReference: PVReference{Name: p.Name, UID: string(p.UID), DocumentHash: hash, SignatureHash: envelope.Hash([]byte(signature))},
-		Project:     "shop", Release: "a1b2c3d", Decision: string(v1alpha1.PVAccepted), Method: v1alpha1.MethodKey, SignedBy: "Camille Client", SignedAt: opened,
+		Project:     "shop", Release: "a1b2c3d", Decision: string(decision), Method: v1alpha1.MethodKey, SignedBy: "Camille Client", SignedAt: opened,
 	}
 	for _, edit := range edits {
 		edit(&d)
@@ -146,6 +160,12 @@ func TestExamine(t *testing.T) {
 	_, otherPV := certificate(t, installation, client, other)
 	_, byStranger := certificate(t, installation, stranger, digest)
 	_, onPage := certificate(t, installation, client, digest, func(d *Decision) { d.Method = v1alpha1.MethodPage })
+	refusedRef, refused := decided(t, installation, client, v1alpha1.PVRefused, digest)
+	onRefused := attach(t, statementOf(t, verdict("production", 2, func(v *Verdict) { v.Gate.PV = &refusedRef }), digest), installation)
+	reservedRef, reserved := decided(t, installation, client, v1alpha1.PVAcceptedWithReservations, digest)
+	onReserved := attach(t, statementOf(t, verdict("production", 2, func(v *Verdict) { v.Gate.PV = &reservedRef }), digest), installation)
+	elsewhere := attach(t, statementOf(t, verdict("qa", 1, func(v *Verdict) { v.Gate.Project = "sandbox" }), digest), installation)
+	shop, sandbox := Trust{Keys: trust.Keys, Project: "shop"}, Trust{Keys: trust.Keys, Project: "sandbox"}
 	wrongDocument := signed
 	wrongDocument.Layers = append([]Layer{signed.Layers[0], {DocumentLayer, []byte(`{}`)}}, signed.Layers[2])
 	glass := attach(t, statementOf(t, verdict("qa", 1, func(v *Verdict) {
@@ -184,6 +204,17 @@ func TestExamine(t *testing.T) {
 		{"a PV signed by another than the client", []Artifact{qa, byStranger}, nil, withClient, false, 1, ErrPVUnsigned},
 		{"a PV that the client did not sign itself", []Artifact{production, onPage}, []string{"production"}, withClient, false, 1, ErrPVUnsigned},
 		{"the PV is missing", []Artifact{production}, []string{"production"}, withClient, false, 1, ErrPVMissing},
+		{"the client refused the PV on which the gate relied", []Artifact{onRefused, refused}, []string{"production"}, withClient, false, 1, ErrPVRefused},
+		{"the client refused, nothing demanded", []Artifact{onRefused, refused}, nil, withClient, false, 1, ErrPVRefused},
+		{"the client refused, and the installation's word counts", []Artifact{onRefused, refused}, []string{"production"}, trust, false, 1, ErrPVRefused},
+		{"accepted with reservations", []Artifact{onReserved, reserved}, []string{"production"}, withClient, true, 1, nil},
+		{"a gate of that name in another project", []Artifact{elsewhere}, []string{"qa"}, shop, false, 0, ErrGate},
+		{"a gate of another project only", []Artifact{elsewhere}, nil, shop, false, 0, ErrNothing},
+		{"a PV of another project", []Artifact{production, signed}, []string{"production"}, Trust{Keys: trust.Keys, Client: withClient.Client, Project: "sandbox"}, false, 0, ErrGate},
+		{"gates of two projects", []Artifact{elsewhere, qa}, []string{"qa"}, trust, false, 2, ErrProjects},
+		{"gates of two projects, nothing demanded", []Artifact{elsewhere, qa}, nil, trust, false, 2, ErrProjects},
+		{"gates of two projects, one named", []Artifact{elsewhere, qa}, []string{"qa"}, shop, true, 1, nil},
+		{"gates of two projects, the other named", []Artifact{elsewhere, qa}, nil, sandbox, true, 1, nil},
 		{"a gate opened in an emergency", []Artifact{glass}, []string{"qa"}, trust, false, 1, ErrGlass},
 		{"a gate opened in an emergency and passed later", []Artifact{glass, qa}, []string{"qa"}, trust, true, 2, nil},
 		{"a verdict without its layer", []Artifact{{Type: VerdictArtifact}}, nil, trust, false, 0, ErrMalformed},
@@ -296,38 +327,64 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
-// FuzzExamine: whatever is attached, nothing but the installation's own signature proves anything.
+// fixed is a key that is the same in each process of a fuzzer.
+func fixed(t testing.TB, seed byte) pair {
+	t.Helper()
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
+	text, err := envelope.EncodePublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := envelope.ParsePublicKey(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair{key, public}
+}
+
+// FuzzExamine: whatever is attached, nothing but the installation's own signature proves anything; and whatever the installation
+// signed, nothing that does not name the image.
 func FuzzExamine(f *testing.F) {
-	key, _, _, err := envelope.GenerateKey()
+	ours, stranger := fixed(f, 1), fixed(f, 2)
+	text, err := VerdictStatement(images(digest), verdict("qa", 1, func(v *Verdict) { v.Gate.PV = &PVReference{Name: "a1b2c3d"} }))
 	if err != nil {
 		f.Fatal(err)
 	}
-	text, err := VerdictStatement(images(digest), verdict("qa", 1))
+	document, hash, err := pv.Document{Release: "a1b2c3d", Images: []string{"backend: " + repository + "@" + digest}}.Canonical()
 	if err != nil {
 		f.Fatal(err)
 	}
-	signed, err := Sign(context.Background(), text, key)
+	decision, err := DecisionStatement(images(digest), Decision{PVReference: PVReference{Name: "a1b2c3d", DocumentHash: hash}, Decision: string(v1alpha1.PVAccepted)})
 	if err != nil {
 		f.Fatal(err)
 	}
+	signed, err := Sign(context.Background(), text, stranger.signer)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(text), []byte(document))
+	f.Add([]byte(decision), []byte(document))
 	f.Add([]byte(signed), []byte(`{}`))
 	f.Add([]byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"keyid":"x","sig":"e30="}]}`), []byte(`[`))
-	other, _, public, err := envelope.GenerateKey()
-	if err != nil || other == nil {
-		f.Fatal(err)
-	}
-	trusted, err := envelope.ParsePublicKey(string(public))
-	if err != nil {
-		f.Fatal(err)
-	}
-	trust := Trust{Keys: []envelope.PublicKey{trusted}, Client: []envelope.PublicKey{trusted}}
-	f.Fuzz(func(t *testing.T, one, two []byte) {
-		attached := []Artifact{
-			{Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, one}}},
-			{Type: DecisionArtifact, Layers: []Layer{{DecisionLayer, one}, {DocumentLayer, two}, {SignatureLayer, two}}},
+	trust := Trust{Keys: []envelope.PublicKey{ours.public}, Client: []envelope.PublicKey{ours.public}}
+	attached := func(one string, two []byte) []Artifact {
+		return []Artifact{
+			{Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, []byte(one)}}},
+			{Type: DecisionArtifact, Layers: []Layer{{DecisionLayer, []byte(one)}, {DocumentLayer, two}, {SignatureLayer, two}}},
 		}
-		if r := Examine(t.Context(), digest, attached, nil, trust); r.OK(nil) || len(r.Gates)+len(r.PVs) > 0 {
+	}
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		if r := Examine(t.Context(), digest, attached(string(one), two), nil, trust); r.OK(nil) || len(r.Gates)+len(r.PVs) > 0 {
 			t.Errorf("proven by %q: %+v", one, r)
+		}
+		by, err := Sign(t.Context(), string(one), ours.signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := Examine(t.Context(), digest, attached(by, two), []string{"qa"}, trust)
+		named := bytes.Contains(one, []byte(digest[7:])) || bytes.Contains(one, []byte(`\u`))
+		if len(r.Gates)+len(r.PVs) > 0 && !named || len(r.PVs) > 0 && !bytes.Contains(two, []byte(digest)) && !bytes.Contains(two, []byte(`\u`)) {
+			t.Errorf("proven by %q and %q: %+v", one, two, r)
 		}
 	})
 }

@@ -32,8 +32,11 @@ var (
 	ErrPVOther    = errors.New("the PV is about other images")
 	ErrPVUnsigned = errors.New("the PV is not signed by the client's key that was given")
 	ErrPVMissing  = errors.New("the PV on which the gate relied is not attached")
+	ErrPVRefused  = errors.New("the client did not accept the PV on which the gate relied")
 	ErrGate       = errors.New("no verdict of the gate is attached that holds")
 	ErrGlass      = errors.New("the gate was opened in an emergency, not passed")
+	// ErrProjects: gates of one name are different gates in different projects.
+	ErrProjects = errors.New("verdicts of several projects are attached")
 	// ErrIncomplete: not all that is attached could be looked at.
 	ErrIncomplete = errors.New("not all that is attached could be read")
 )
@@ -76,6 +79,9 @@ type Trust struct {
 	Revoked []envelope.PublicKey
 	// Client are the client's keys. None: what the installation attests of a PV is believed.
 	Client []envelope.PublicKey
+	// Project whose gates and PVs count. An installation signs for all of its projects with the same key, and whoever has one of
+	// them may name a gate as it likes. "": that of whichever project is the only one.
+	Project string
 }
 
 // GateProof is a gate's verdict that holds.
@@ -98,6 +104,11 @@ type PVProof struct {
 	// ClientKey is the id of the client's key whose signature was verified; "" if it was not: no key was given, or the client
 	// signed some other way.
 	ClientKey string
+}
+
+func (p PVProof) accepted() bool {
+	d := v1alpha1.PVDecision(p.Decision.Decision)
+	return d == v1alpha1.PVAccepted || d == v1alpha1.PVAcceptedWithReservations
 }
 
 // Problem is something that does not hold.
@@ -158,6 +169,9 @@ func Examine(ctx context.Context, digest string, artifacts []Artifact, demanded 
 
 // demand fills in Missing.
 func (r *Report) demand(gates []string, trust Trust) {
+	if projects := r.projects(); len(projects) > 1 {
+		r.Missing = append(r.Missing, Problem{Err: fmt.Errorf("%w: %s", ErrProjects, strings.Join(projects, ", "))})
+	}
 	if len(gates) == 0 {
 		if !slices.ContainsFunc(r.Gates, GateProof.Passed) {
 			r.Missing = append(r.Missing, Problem{Err: ErrNothing})
@@ -174,6 +188,16 @@ func (r *Report) demand(gates []string, trust Trust) {
 			r.Missing = append(r.Missing, Problem{Gate: name, Err: err})
 		}
 	}
+}
+
+// projects whose gates are proven.
+func (r *Report) projects() []string {
+	var names []string
+	for _, g := range r.Gates {
+		names = append(names, g.Verdict.Gate.Project)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // proves says why a demanded gate is not proven; nil when it is.
@@ -196,13 +220,18 @@ func (r *Report) proves(gate string, trust Trust) error {
 	return err
 }
 
-// reliesOn looks for the PV on which a verdict relied, where the client's own signature is demanded.
+// reliesOn looks at the PV on which a verdict relied. It must be there where the client's own signature is demanded; where it is
+// there, the client must have accepted it.
 func (r *Report) reliesOn(g GateProof, trust Trust) error {
-	if len(trust.Client) == 0 || g.Verdict.Gate.PV == nil || !g.Passed() {
+	if g.Verdict.Gate.PV == nil || !g.Passed() {
 		return nil
 	}
 	p := r.PV(*g.Verdict.Gate.PV)
 	switch {
+	case p != nil && !p.accepted():
+		return fmt.Errorf("%w: it says %s", ErrPVRefused, p.Decision.Decision)
+	case len(trust.Client) == 0:
+		return nil
 	case p == nil:
 		return ErrPVMissing
 	case p.ClientKey == "":
@@ -234,6 +263,9 @@ func (r *Report) verdict(ctx context.Context, a Artifact, trust Trust) error {
 	if v.VerificationResult != ResultPassed && v.VerificationResult != ResultFailed {
 		return fmt.Errorf("%w: the result is %q", ErrMalformed, v.VerificationResult)
 	}
+	if trust.Project != "" && v.Gate.Project != trust.Project {
+		return nil // what another project says of its own gates
+	}
 	r.Gates = append(r.Gates, GateProof{Artifact: a.Digest, KeyID: key, Verdict: v})
 	return nil
 }
@@ -248,6 +280,9 @@ func (r *Report) decision(ctx context.Context, a Artifact, trust Trust) error {
 	key, err := open(ctx, text, DecisionType, r.Digest, &d, trust)
 	if err != nil {
 		return err
+	}
+	if trust.Project != "" && d.Project != trust.Project {
+		return nil
 	}
 	if envelope.Hash([]byte(document)) != d.DocumentHash {
 		return ErrPVAltered

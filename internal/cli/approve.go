@@ -61,7 +61,7 @@ func (s *session) approve(ctx context.Context, o approveOptions) error {
 		s.say("approve.already", o.gate, a.User)
 		return s.approvalOutcome(o, a.Release, a.User)
 	}
-	if err := s.confirm(o.yes, "approve.question", gateLabel(a.Gate), view.Label(a.Release), a.Gate.Spec.Environment); err != nil {
+	if err := s.confirm(o.yes, "approve.question", gateLabel(a.Gate), view.Label(a.Release), view.Guarded(a.Gate.Spec.Environment)); err != nil {
 		return err
 	}
 	if given != nil { // stale: it has to be withdrawn before it can be given again
@@ -114,15 +114,18 @@ func (s *session) gatherApproval(ctx context.Context, o approveOptions) (*view.A
 	}
 	bundle := bundleFor(r, gate.Spec.Environment)
 	if bundle == nil || bundle.Hash == "" {
-		return nil, s.nothingToApprove(r, bundle, gate.Spec.Environment)
+		return nil, s.nothingToApprove(r, bundle, view.Guarded(gate.Spec.Environment))
 	}
 	user, err := s.whoami(ctx)
 	if err != nil {
 		return nil, err
 	}
 	a := &view.Approval{User: user, Gate: gate, Release: r, Bundle: *bundle}
-	var environment v1alpha1.Environment
-	switch err := c.Get(ctx, client.ObjectKey{Namespace: project, Name: gate.Spec.Environment}, &environment); {
+	var environment v1alpha1.Environment // none is behind a gate of a module
+	if gate.Spec.Environment != "" {
+		err = c.Get(ctx, client.ObjectKey{Namespace: project, Name: gate.Spec.Environment}, &environment)
+	}
+	switch {
 	case apierrors.IsNotFound(err):
 		return nil, s.fail("error.gate-guards-nothing", gate.Name, gate.Spec.Environment)
 	case err != nil:
@@ -244,7 +247,7 @@ func (s *session) approvalOutcome(o approveOptions, r *v1alpha1.Release, user st
 	for _, g := range view.Verdicts(r, o.gate) {
 		switch {
 		case g.Verdict == v1alpha1.VerdictPassed:
-			return s.print(s.T("approve.opened", g.Name, g.Environment) + "\n")
+			return s.print(s.T("approve.opened", g.Name, view.Guarded(g.Environment)) + "\n")
 		case len(g.WaitingFor) > 0:
 			return s.print(view.Why(view.Bridge{Namespace: r.Namespace}, r, o.gate, s.screen()))
 		}

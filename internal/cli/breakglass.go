@@ -115,7 +115,7 @@ func (s *session) gatherEmergency(ctx context.Context, o glassOptions) (*view.Em
 	}
 	bundle := bundleFor(r, gate.Spec.Environment)
 	if bundle == nil || bundle.Hash == "" {
-		return nil, s.nothingToApprove(r, bundle, gate.Spec.Environment)
+		return nil, s.nothingToApprove(r, bundle, view.Guarded(gate.Spec.Environment))
 	}
 	user, err := s.whoami(ctx)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *session) glassOutcome(o glassOptions, r *v1alpha1.Release, given *v1alp
 		s.say("glass.recorded", given.User, o.gate, r.Name, o.gate)
 	}
 	if passed(r, o.gate) {
-		return s.print(s.T("approve.opened", o.gate, view.Verdicts(r, o.gate)[0].Environment) + "\n")
+		return s.print(s.T("approve.opened", o.gate, view.Guarded(view.Verdicts(r, o.gate)[0].Environment)) + "\n")
 	}
 	return s.print(view.Why(view.Bridge{Namespace: r.Namespace}, r, o.gate, s.screen()))
 }

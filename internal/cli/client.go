@@ -64,14 +64,14 @@ func (s *session) restConfig() (*rest.Config, error) {
 	loader := s.flags.ToRawKubeConfigLoader()
 	raw, err := loader.RawConfig()
 	if err != nil {
-		return nil, err
+		return nil, configError{err}
 	}
 	if len(raw.Clusters) == 0 && s.Getenv("KUBERNETES_SERVICE_HOST") == "" {
 		return nil, errNoCluster
 	}
 	config, err := s.flags.ToRESTConfig()
 	if err != nil {
-		return nil, err
+		return nil, configError{err}
 	}
 	config.QPS, config.Burst = -1, -1
 	config.UserAgent = "kubectl-sirrat/" + version.Version

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 
@@ -65,6 +64,11 @@ func (s *session) unknownCommand(cmd *cobra.Command, name string) error {
 // errNoCluster is the cause when nothing says which API server to speak to.
 var errNoCluster = errors.New("no cluster is configured")
 
+// configError is what is wrong with the kubeconfig.
+type configError struct{ error }
+
+func (e configError) Unwrap() error { return e.error }
+
 // admissionDenied finds the policy's own words in a refusal by admission.
 var admissionDenied = regexp.MustCompile(`(?s)denied request: (.*)$`)
 
@@ -74,13 +78,14 @@ func (s *session) explain(err error) (text, hint string, code int) {
 	if errors.As(err, &f) {
 		return f.text, f.hint, f.code
 	}
+	var config configError
 	var netErr net.Error
 	var urlErr *url.Error
 	var status apierrors.APIStatus
 	switch {
-	case errors.Is(err, errNoCluster), clientcmd.IsEmptyConfig(err):
+	case errors.Is(err, errNoCluster), errors.As(err, &config) && clientcmd.IsEmptyConfig(config.error):
 		return s.T("error.no-kubeconfig"), s.T("hint.kubeconfig"), exitError
-	case clientcmd.IsContextNotFound(err), clientcmd.IsConfigurationInvalid(err), errors.Is(err, os.ErrNotExist):
+	case errors.As(err, &config):
 		return err.Error(), s.T("hint.kubeconfig"), exitError
 	case errors.As(err, &status):
 		text, hint = s.explainStatus(err)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -22,18 +23,30 @@ const (
 	maxTry = 4 * time.Minute
 )
 
+// sending is the body of a request, and where the files in it lie whose upload is told of.
+type sending struct {
+	contentType string
+	body        []byte
+	marks       []uploadMark
+}
+
 // insist sends a request again while the server is not reached, is busy (429) or fails (5xx), after the time that it asks for
 // (Retry-After) or else after longer and longer pauses. It is for requests that may be sent twice.
-func (s *session) insist(ctx context.Context, a *api, method, path, contentType string, body []byte, into any) error {
+func (s *session) insist(ctx context.Context, a *api, method, path string, what sending, into any) error {
 	try := func() (struct{}, error) {
 		ctx, cancel := context.WithTimeout(ctx, maxTry)
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(what.body))
 		if err != nil {
 			return struct{}{}, backoff.Permanent(err)
 		}
-		if contentType != "" {
-			req.Header.Set("Content-Type", contentType)
+		if what.contentType != "" {
+			req.Header.Set("Content-Type", what.contentType)
+		}
+		if len(what.marks) > 0 {
+			u := s.uploading(what.marks)
+			defer u.end()
+			req.Body = io.NopCloser(io.TeeReader(req.Body, u))
 		}
 		resp, err := s.do(a, req)
 		if err != nil {

@@ -191,7 +191,7 @@ func (s *session) showPaper(p *v1alpha1.PV, paper *v1alpha1.PaperPV, scan string
 	return s.print(view.Paper(p, paper, scan, s.screen()))
 }
 
-// announce states what the paper says.
+// announce states what the paper says, on exactly the PV that was shown.
 func (s *session) announce(ctx context.Context, p *v1alpha1.PV, paper *v1alpha1.PaperPV) error {
 	if equality.Semantic.DeepEqual(p.Spec.Paper, paper) { // a second try, since the scan did not arrive
 		return nil

@@ -34,6 +34,12 @@ const (
 	maxReportBytes = 32 << 20
 	maxReportFiles = 256
 	packFrom       = 1 << 20
+	// maxPacking is how many times its size a file that is compressed here may unpack to: the HTTP API refuses 200.
+	maxPacking = 190
+	// gzipMagic is how what gzip compressed begins.
+	gzipMagic = "\x1f\x8b"
+	// stdinFile is the argument that stands for standard input, and its name where a file's is shown.
+	stdinFile, stdinName = "-", "stdin"
 	// formRoom is what the form takes around a file, at most.
 	formRoom = 1 << 10
 )
@@ -55,9 +61,9 @@ type reportOptions struct {
 
 func (s *session) reportCommand() *cobra.Command {
 	var o reportOptions
-	cmd := s.command("report FILE… [--commit SHA] [--wait DURATION] [--fail-on refused|waiting|never]", "report")
+	cmd := s.command("report FILE|FOLDER… [--commit SHA] [--wait DURATION] [--fail-on refused|waiting|never]", "report")
 	cmd.Args = s.args(1, maxReportFiles*maxReportFiles)
-	cmd.ValidArgsFunction = nil // files
+	cmd.ValidArgsFunction = nil // files and folders
 	flags := cmd.Flags()
 	flags.StringVar(&o.commit, "commit", s.Getenv("CI_COMMIT_SHA"), s.T("flag.report-commit"))
 	flags.StringVar(&o.kind, "type", "", s.T("flag.report-type"))
@@ -91,8 +97,10 @@ func (s *session) reportCommand() *cobra.Command {
 
 // reportOutput is `report` for programs.
 type reportOutput struct {
-	Files  []*reportFile  `json:"files"`
-	Answer *verdictAnswer `json:"answer,omitempty"`
+	Files []*reportFile `json:"files"`
+	// LeftOut are files in folders that are no reports.
+	LeftOut []leftOut      `json:"leftOut,omitempty"`
+	Answer  *verdictAnswer `json:"answer,omitempty"`
 }
 
 // reportFile is what was read of a file on this machine.
@@ -126,8 +134,14 @@ type verdictGate struct {
 
 // report reads the files here, shows what they say, sends them, and fails as --fail-on asks. Of files of which one is refused
 // none is sent.
-func (s *session) report(ctx context.Context, paths []string, o reportOptions, f format) error {
+func (s *session) report(ctx context.Context, args []string, o reportOptions, f format) error {
 	out := reportOutput{}
+	paths, left, err := s.reportPaths(ctx, args, o)
+	if err != nil {
+		fmt.Fprint(s.Err, s.leftOutLines(left))
+		return err
+	}
+	out.LeftOut = left
 	refused := 0
 	for _, path := range paths {
 		file, err := s.readReport(path, o)
@@ -141,7 +155,7 @@ func (s *session) report(ctx context.Context, paths []string, o reportOptions, f
 	}
 	nameFiles(out.Files)
 	if !f.structured() {
-		if err := s.print(s.reportTable(out.Files)); err != nil {
+		if err := s.print(s.reportTable(out.Files) + s.leftOutLines(left)); err != nil {
 			return err
 		}
 	}
@@ -156,7 +170,7 @@ func (s *session) report(ctx context.Context, paths []string, o reportOptions, f
 			return err
 		}
 	} else if out.Answer != nil {
-		if err := s.print(s.verdictLines(out.Answer)); err != nil {
+		if err := s.print(s.verdictLines(out.Answer, o.gate)); err != nil {
 			return err
 		}
 	}
@@ -185,13 +199,16 @@ func (s *session) failOn(o reportOptions, a *verdictAnswer) error {
 
 // readReport reads a file as the server will.
 func (s *session) readReport(path string, o reportOptions) (*reportFile, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := s.readInput(path)
 	if err != nil {
-		return nil, wrap("read the report", err)
+		return nil, s.fail("error.report-file", err).with(s.T("hint.report-file"))
+	}
+	if path == stdinFile {
+		path = stdinName
 	}
 	file := &reportFile{File: path, data: raw}
 	var in io.Reader = bytes.NewReader(raw)
-	if bytes.HasPrefix(raw, []byte{0x1f, 0x8b}) {
+	if bytes.HasPrefix(raw, []byte(gzipMagic)) {
 		if in, err = gzip.NewReader(in); err != nil {
 			file.Refused = err.Error()
 			return file, nil
@@ -216,13 +233,40 @@ func (s *session) readReport(path string, o reportOptions) (*reportFile, error) 
 	return file, nil
 }
 
+// readInput reads a file, or standard input, as far as a report may go.
+func (s *session) readInput(path string) ([]byte, error) {
+	in := s.In
+	if path != stdinFile {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	return io.ReadAll(io.LimitReader(in, reports.MaxSize+1))
+}
+
+// pack compresses a report. What repeats itself so much that the HTTP API would take it for a bomb is compressed less: without
+// matches nothing shrinks to less than an eighth.
 func pack(raw []byte) ([]byte, error) {
+	packed, err := packAt(raw, gzip.DefaultCompression)
+	if err != nil || len(packed)*maxPacking > len(raw) {
+		return packed, err
+	}
+	return packAt(raw, gzip.HuffmanOnly)
+}
+
+func packAt(raw []byte, level int) ([]byte, error) {
 	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
+	w, err := gzip.NewWriterLevel(&out, level)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := w.Write(raw); err != nil {
 		return nil, err
 	}
-	err := w.Close()
+	err = w.Close()
 	return out.Bytes(), err
 }
 
@@ -269,7 +313,7 @@ func (s *session) sendReports(ctx context.Context, files []*reportFile, o report
 	path := "/projects/" + url.PathEscape(project)
 	var answer *verdictAnswer
 	for _, batch := range batches(files) {
-		body, contentType, err := reportForm(batch)
+		form, err := reportForm(batch)
 		if err != nil {
 			return nil, err
 		}
@@ -279,7 +323,10 @@ func (s *session) sendReports(ctx context.Context, files []*reportFile, o report
 				Result string `json:"result"`
 			} `json:"reports"`
 		}
-		if err := s.insist(ctx, a, http.MethodPost, path+"/reports?"+query.Encode(), contentType, body, &got); err != nil {
+		if err := s.insist(ctx, a, http.MethodPost, path+"/reports?"+query.Encode(), form, &got); err != nil {
+			return nil, err
+		}
+		if err := s.ours(&got.verdictAnswer, a); err != nil {
 			return nil, err
 		}
 		answer = &got.verdictAnswer
@@ -306,13 +353,27 @@ func (s *session) awaitGates(ctx context.Context, a *api, path string, o reportO
 			query.Set("gate", o.gate)
 		}
 		var answer verdictAnswer
-		if err := s.insist(ctx, a, http.MethodGet, path+"/quality-gates?"+query.Encode(), "", nil, &answer); err != nil {
+		if err := s.insist(ctx, a, http.MethodGet, path+"/quality-gates?"+query.Encode(), sending{}, &answer); err != nil {
+			return nil, err
+		}
+		if err := s.ours(&answer, a); err != nil {
 			return nil, err
 		}
 		if answer.Verdict != v1alpha1.VerdictWaiting || left < time.Second {
 			return &answer, nil
 		}
 	}
+}
+
+// ours refuses what is no answer of SIRRAT's: nothing in it would refuse the commit either.
+func (s *session) ours(v *verdictAnswer, a *api) error {
+	switch v.Verdict {
+	case v1alpha1.VerdictPassed, v1alpha1.VerdictRefused, v1alpha1.VerdictWaiting:
+		if v.Commit != "" {
+			return nil
+		}
+	}
+	return s.fail("error.not-sirrat", a.base).with(s.T("hint.no-api"))
 }
 
 // pipelineAPI is the HTTP API with a pipeline's token, and the project that it is for. Neither needs a cluster where the
@@ -337,29 +398,32 @@ func (s *session) pipelineAPI(ctx context.Context, address string) (*api, string
 }
 
 // reportForm is a form with the files.
-func reportForm(files []*reportFile) (body []byte, contentType string, err error) {
+func reportForm(files []*reportFile) (sending, error) {
 	var out bytes.Buffer
+	var marks []uploadMark
 	w := multipart.NewWriter(&out)
 	for _, f := range files {
 		part, err := w.CreateFormFile("file", f.name)
+		begin := int64(out.Len())
 		if err == nil {
 			_, err = part.Write(f.data)
 		}
 		if err != nil {
-			return nil, "", wrap("put "+f.File+" into the request", err)
+			return sending{}, wrap("put "+f.File+" into the request", err)
 		}
+		marks = append(marks, uploadMark{f.File, begin, int64(out.Len())})
 	}
 	if err := w.Close(); err != nil {
-		return nil, "", wrap("end the request", err)
+		return sending{}, wrap("end the request", err)
 	}
-	return out.Bytes(), w.FormDataContentType(), nil
+	return sending{w.FormDataContentType(), out.Bytes(), marks}, nil
 }
 
 // reportTable is what was read of each file.
 func (s *session) reportTable(files []*reportFile) string {
 	rows := make([][]string, len(files))
 	for i, f := range files {
-		rows[i] = []string{f.File, "", "", "", f.Refused}
+		rows[i] = []string{f.File, "", "", "", s.T("report.refused", f.Refused)}
 		if r := f.Report; r != nil {
 			rows[i] = []string{f.File, string(r.Format), r.Producer, r.Type, s.figures(r)}
 		}
@@ -379,6 +443,12 @@ func (s *session) figures(r *reports.Report) string {
 	if v := r.Vulnerabilities; v != nil {
 		parts = append(parts, s.T("report.findings", v.Critical, v.High, v.Medium, v.Low))
 	}
+	if r.Unrated > 0 {
+		parts = append(parts, s.T("report.unrated", r.Unrated))
+	}
+	if r.Suppressed > 0 {
+		parts = append(parts, s.T("report.suppressed", r.Suppressed))
+	}
 	if r.Components > 0 {
 		parts = append(parts, s.T("report.components", r.Components))
 	}
@@ -388,10 +458,14 @@ func (s *session) figures(r *reports.Report) string {
 	return strings.Join(parts, "; ")
 }
 
-// verdictLines is the answer for people.
-func (s *session) verdictLines(a *verdictAnswer) string {
+// verdictLines is the answer for people; gate is the one that was asked for.
+func (s *session) verdictLines(a *verdictAnswer, gate string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s\n", inert.Line(s.T("report.verdict", cmp.Or(a.Release, a.Commit), s.T(lang.ID("verdict."+string(a.Verdict))), a.Karma, a.Level)))
+	of := s.T("report.of-all")
+	if gate != "" {
+		of = s.T("report.of-gate", gate)
+	}
+	fmt.Fprintf(&b, "\n%s\n", inert.Line(s.T("report.verdict", cmp.Or(a.Release, a.Commit), s.T(lang.ID("verdict."+string(a.Verdict))), a.Karma, a.Level, of)))
 	for _, g := range a.Gates {
 		if g.Verdict == v1alpha1.VerdictRefused {
 			fmt.Fprintf(&b, "  %s: %s\n", inert.Line(g.Name), inert.Line(g.Message))

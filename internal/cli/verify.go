@@ -32,17 +32,19 @@ type verifyOptions struct {
 	image                      string
 	keys, keyLists, clientKeys []string
 	gates                      []string
+	project                    string
 }
 
 func (s *session) verifyCommand() *cobra.Command {
 	var o verifyOptions
-	cmd := s.command("verify IMAGE (--key FILE... | --keys FILE|URL) [--gate NAME...] [--client-key FILE...]", "verify")
+	cmd := s.command("verify IMAGE (--key FILE... | --keys FILE|URL) [--project NAME] [--gate NAME...] [--client-key FILE...]", "verify")
 	cmd.Args = s.args(1, 1)
 	flags := cmd.Flags()
 	flags.StringArrayVar(&o.keys, "key", nil, s.T("flag.verify-key"))
 	flags.StringArrayVar(&o.keyLists, "keys", nil, s.T("flag.verify-keys"))
 	flags.StringArrayVar(&o.clientKeys, "client-key", nil, s.T("flag.verify-client-key"))
 	flags.StringArrayVar(&o.gates, "gate", nil, s.T("flag.verify-gate"))
+	flags.StringVar(&o.project, "project", "", s.T("flag.verify-project"))
 	output := s.outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.image = args[0]
@@ -82,7 +84,7 @@ func (s *session) verifyImage(ctx context.Context, o verifyOptions, f format) er
 		}
 		artifact := attestation.Artifact{Digest: a.Digest, Type: a.Type}
 		for _, l := range a.Layers {
-			artifact.Layers = append(artifact.Layers, attestation.Layer(l))
+			artifact.Layers = append(artifact.Layers, attestation.Layer{MediaType: l.MediaType, Data: l.Data})
 		}
 		readable = append(readable, artifact)
 	}
@@ -102,10 +104,10 @@ func (s *session) registryFailure(err error) error {
 func (s *session) tellImage(r attestation.Report, image string, o verifyOptions, f format) error {
 	ok := r.OK(o.gates)
 	if f.structured() {
-		if err := s.emit(f, imageReportOf(r, image, ok)); err != nil {
+		if err := s.emit(f, imageReportOf(r, image, o)); err != nil {
 			return err
 		}
-	} else if err := s.print(view.Attested(r, image, ok, s.screen())); err != nil {
+	} else if err := s.print(view.Attested(r, image, o.gates, s.screen())); err != nil {
 		return err
 	}
 	if ok {
@@ -120,7 +122,7 @@ func (s *session) tellImage(r attestation.Report, image string, o verifyOptions,
 
 // imageTrust reads the keys that were given. One that a list calls revoked is not believed, wherever else it is given.
 func (s *session) imageTrust(ctx context.Context, o verifyOptions) (attestation.Trust, error) {
-	var t attestation.Trust
+	t := attestation.Trust{Project: o.project}
 	var err error
 	if t.Keys, err = s.publicKeyFiles(o.keys); err != nil {
 		return t, err
@@ -219,8 +221,12 @@ func parseKeyList(text []byte) (good, revoked []envelope.PublicKey, err error) {
 
 // imageReport is `verify` for programs.
 type imageReport struct {
+	// OK answers for Demanded, the gates that were asked for: all of them are proven; none was: at least one gate is, and nothing
+	// that is attached is wrong.
 	OK       bool           `json:"ok"`
 	Image    string         `json:"image"`
+	Demanded []string       `json:"demanded"`
+	Project  string         `json:"project,omitempty"`
 	Gates    []gateReport   `json:"gates"`
 	PVs      []pvReport     `json:"pvs"`
 	Problems []imageProblem `json:"problems"`
@@ -250,8 +256,11 @@ type imageProblem struct {
 	Message  string `json:"message"`
 }
 
-func imageReportOf(r attestation.Report, image string, ok bool) imageReport {
-	out := imageReport{OK: ok, Image: image, Gates: []gateReport{}, PVs: []pvReport{}, Problems: problemsOf(r.Problems), Missing: problemsOf(r.Missing)}
+func imageReportOf(r attestation.Report, image string, o verifyOptions) imageReport {
+	out := imageReport{
+		OK: r.OK(o.gates), Image: image, Demanded: append([]string{}, o.gates...), Project: o.project,
+		Gates: []gateReport{}, PVs: []pvReport{}, Problems: problemsOf(r.Problems), Missing: problemsOf(r.Missing),
+	}
 	for _, g := range r.Gates {
 		v := g.Verdict
 		out.Gates = append(out.Gates, gateReport{

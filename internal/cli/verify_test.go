@@ -163,16 +163,19 @@ func TestVerifyChain(t *testing.T) {
 			s.attach(t, certificate)
 			s.attach(t, s.verdict(t, "production", 2, s.digest, s.installation, &ref))
 			key := []string{"--key", s.installation.file}
-			s.run(t, 0, key, "Proven.", s.digest, "#1 qa", "env-qa", "2026-11-22 11:00 UTC", "qa@dynors.com 2026-11-22 10:00 UTC",
+			s.run(t, 0, key, "Proven: the image passed qa, production.", s.digest, "VERDICT", "#1 qa", "env-qa", "shop/a1b2c3d v1.3.0", "2026-11-22 11:00 UTC", "qa@dynors.com 2026-11-22 10:00 UTC",
 				"#2 production", "accepted, Camille Client", "the client's own key")
-			all := append(key, "--gate", "qa", "--gate", "production", "--client-key", s.client.file)
+			all := append(key, "--project", "shop", "--gate", "qa", "--gate", "production", "--client-key", s.client.file)
 			s.run(t, 0, all, "the client's key verified")
-			s.run(t, 0, append(all, "--lang", "fr"), "Prouvé.", "clé du client vérifiée", "APPROBATIONS")
+			s.run(t, 0, append(all, "--lang", "fr"), "Prouvé : l’image a passé", "clé du client vérifiée", "APPROBATIONS")
 			s.run(t, 3, append(key, "--gate", "moon"), "Not proven.", "gate moon:", "no verdict of it that holds")
+			s.run(t, 0, append(key, "--gate", "production"), "Proven: the image passed production.")
 			var report struct {
-				OK    bool
-				Image string
-				Gates []struct {
+				OK       bool
+				Image    string
+				Demanded []string
+				Project  string
+				Gates    []struct {
 					Name, Environment, KeyID string
 					Passed                   bool
 					PV                       struct{ Name string }
@@ -182,6 +185,9 @@ func TestVerifyChain(t *testing.T) {
 			if err := json.Unmarshal([]byte(s.run(t, 0, append(all, "-o", "json"))), &report); err != nil {
 				t.Fatal(err)
 			}
+			if strings.Join(report.Demanded, " ") != "qa production" || report.Project != "shop" {
+				t.Errorf("asked for: %+v", report)
+			}
 			if !report.OK || report.Image != s.repository+"@"+s.digest || len(report.Gates) != 2 || !report.Gates[1].Passed || report.Gates[1].PV.Name != "a1b2c3d" ||
 				report.Gates[0].KeyID != s.installation.id || len(report.PVs) != 1 || report.PVs[0].ClientKeyID != s.client.id {
 				t.Errorf("%+v", report)
@@ -189,6 +195,43 @@ func TestVerifyChain(t *testing.T) {
 			s.run(t, 0, append(all, "-o", "yaml"), "ok: true")
 		})
 	}
+}
+
+// A gate that was opened in an emergency is not taken for one that was passed, nor a finding beside the proof for one against it.
+func TestVerifyEmergency(t *testing.T) {
+	s := newStand(t, registrytest.InProcess(t))
+	s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
+	text, err := attestation.VerdictStatement(s.images(s.digest), attestation.Verdict{
+		Verifier: attestation.Verifier{ID: attestation.VerifierID(s.installation.id)}, TimeVerified: s.opened.Add(time.Hour),
+		Gate: attestation.Gate{Project: "shop", Release: "a1b2c3d", Name: "production", Number: 2, Environment: "production",
+			BrokenGlass: &attestation.Approval{User: "cto@dynors.com", Time: s.opened, Reason: "the site is down"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.attach(t, registry.Artifact{Type: attestation.VerdictArtifact, Layers: []registry.ArtifactLayer{{MediaType: attestation.VerdictLayer, Data: signed(t, text, s.installation)}}})
+	key := []string{"--key", s.installation.file}
+	s.run(t, 0, key, "Proven: the image passed qa.", "Opened in an emergency, which is not passed: production.", "opened in an emergency, not passed", "the site is down")
+	s.run(t, 0, append(key, "--lang", "fr"), "a passé qa.", "Ouvert en urgence, ce qui n’est pas passé : production.")
+	s.run(t, 3, append(key, "--gate", "production"), "Not proven.", "gate production: opened in an emergency, not passed")
+	var report struct {
+		OK       bool
+		Demanded []string
+		Gates    []struct {
+			Name        string
+			Passed      bool
+			BrokenGlass *struct{ User string }
+		}
+	}
+	if err := json.Unmarshal([]byte(s.run(t, 0, append(key, "-o", "json"))), &report); err != nil {
+		t.Fatal(err)
+	}
+	if !report.OK || report.Demanded == nil || len(report.Gates) != 2 || !report.Gates[0].Passed || report.Gates[1].Passed || report.Gates[1].BrokenGlass == nil {
+		t.Errorf("%+v", report)
+	}
+	s.attach(t, s.verdict(t, "ci", 0, s.digest, newSigner(t), nil))
+	s.run(t, 0, append(key, "--gate", "qa"), "Proven: the image passed qa.", "OTHER FINDINGS, ON WHICH NOTHING OF THIS RESTS", "another key than those given")
+	s.run(t, 3, key, "Not proven.", "another key than those given")
 }
 
 // Each thing that may be wrong has words of its own, in both languages.
@@ -235,6 +278,10 @@ func TestVerifyFindings(t *testing.T) {
 			s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, &ref))
 			return []string{"--client-key", s.client.file, "--gate", "qa"}
 		}, "the PV on which it relied is not attached", "le PV sur lequel il se fondait"},
+		"another project": {func(t *testing.T, s *stand) []string {
+			s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
+			return []string{"--gate", "qa", "--project", "sandbox"}
+		}, "gate qa: no verdict of it that holds is attached", "gate qa : aucun verdict"},
 		"no statement": {func(t *testing.T, s *stand) []string {
 			s.attach(t, registry.Artifact{Type: attestation.VerdictArtifact, Layers: []registry.ArtifactLayer{{MediaType: attestation.VerdictLayer, Data: []byte("x")}}})
 			return nil
@@ -299,12 +346,12 @@ func TestVerifyKeyLists(t *testing.T) {
 	s := newStand(t, registrytest.InProcess(t))
 	s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
 	for _, state := range []string{"signing", "accepted", "retired"} {
-		s.run(t, 0, []string{"--keys", s.keyList(t, state)}, "Proven.")
+		s.run(t, 0, []string{"--keys", s.keyList(t, state)}, "Proven: the image passed")
 	}
 	list := s.keyList(t, "retired")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { http.ServeFile(w, q, list) }))
 	t.Cleanup(server.Close)
-	s.run(t, 0, []string{"--keys", server.URL}, "Proven.")
+	s.run(t, 0, []string{"--keys", server.URL}, "Proven: the image passed")
 	s.run(t, 1, []string{"--keys", "http://keys.example/x"}, "not fetched over plain HTTP")
 	s.run(t, 1, []string{"--keys", s.keyList(t, "lost")}, "cannot be used", `"lost"`, "sirrat keys list -o json")
 	moved := httptest.NewServer(http.RedirectHandler(server.URL, http.StatusFound))

@@ -17,6 +17,9 @@ const again = "a new commit, or a newer run that passes"
 
 func judgeResult(in Input, c v1alpha1.ResultCriterion) outcome {
 	r, ok := in.Evidence.Results[c.Type]
+	if needs := in.Evidence.Awaits[c.Type]; !ok && needs != "" {
+		return waiting("NoResult", needs, "%s is not complete", c.Type)
+	}
 	if !ok {
 		return waiting("NoResult", "CI posts a result of type "+c.Type, "no result of type %s", c.Type)
 	}

@@ -4,7 +4,7 @@
 //
 // It is pure. It has no client, context, logger, clock or randomness: `now` is part of the input, and every text a user
 // reads about a gate (conditions, API answers, the command line) is written here and nowhere else. It may import
-// api/v1alpha1, internal/evidence, internal/karma, internal/calendar and the expression language.
+// api/v1alpha1, internal/evidence, internal/karma, internal/calendar, internal/maven and the expression language.
 package gate
 
 import (
@@ -41,6 +41,13 @@ type Input struct {
 	BundleProblem string
 	// After is the environment before the guarded one; "" if it is the first.
 	After string
+	// Pinned are the frozen images.
+	Pinned []v1alpha1.FrozenImage
+	// Signatures is the guarded environment's policy; nil when it has none.
+	Signatures *Signatures
+	// SignatureRecords and SBOMRecords are what the registry had at the images.
+	SignatureRecords []v1alpha1.SignatureRecord
+	SBOMRecords      []v1alpha1.SBOMRecord
 	// Images are the names of the frozen images; Artifacts the release's Maven coordinates.
 	Images    []string
 	Artifacts []string
@@ -56,6 +63,14 @@ type Input struct {
 	Reservations []Reservation
 	// Roles are the roles of people, by user name, as Project.spec.members lists them.
 	Roles map[string][]string
+	// Module says that the project is a module: its gates guard publications, and nothing of it is deployed.
+	Module bool
+	// Unpassed are the gates before this one, of those that guard a publication, which have not opened.
+	Unpassed []string
+	// Changed says which artifact is another one than was judged; "" if none is.
+	Changed string
+	// Modules are what is known of the modules that criteria ask about, by group:artifact:version.
+	Modules map[string]Module
 	// GuardedExists says that the guarded environment is declared.
 	GuardedExists bool
 	// Decommissioned says that the guarded environment is taken down: nobody is let in.
@@ -145,18 +160,21 @@ const (
 	criterionBundle      = "(bundle)"
 	criterionBridge      = "(bridge)"
 	criterionVersion     = "(version)"
-	criterionOrder       = "(order)"
-	criterionHold        = "(hold)"
-	criterionDebt        = "(debt)"
-	criterionReserved    = "(reservations)"
-	criterionWindow      = "(window)"
-	criterionOutcome     = "(outcome)"
-	criterionRejection   = "(rejection)"
-	criterionBreakGlass  = "(break-glass)"
+	// CriterionSignature is told where the guarded environment asks for signatures, whether it holds or not.
+	CriterionSignature  = "(signature)"
+	criterionOrder      = "(order)"
+	criterionHold       = "(hold)"
+	criterionDebt       = "(debt)"
+	criterionReserved   = "(reservations)"
+	criterionWindow     = "(window)"
+	criterionOutcome    = "(outcome)"
+	criterionRejection  = "(rejection)"
+	criterionBreakGlass = "(break-glass)"
 )
 
 // Judge is the verdict: Refused if anything is refused, else Waiting if anything is missing, else Passed. Break-glass
-// opens a gate whose criteria do not hold, but never one whose bundle, version or environment is missing.
+// opens a gate whose criteria do not hold, but never one whose bundle, version or environment is missing, or whose images are
+// not signed as the environment demands.
 func Judge(in Input) Judgement {
 	j := Judgement{GateVerdict: v1alpha1.GateVerdict{Name: in.Name, Number: in.Spec.Number, Environment: in.Spec.Environment}}
 	var until time.Time
@@ -189,7 +207,7 @@ func Judge(in Input) Judgement {
 		if glass != nil && s.breakable {
 			continue
 		}
-		if o := look(s.judge(in)); o.verdict != v1alpha1.VerdictPassed {
+		if o := look(s.judge(in)); o.verdict != v1alpha1.VerdictPassed || s.told && o.message != "" {
 			add(s.name, o)
 		}
 	}
@@ -206,23 +224,25 @@ func sooner(a, b time.Time) time.Time {
 }
 
 // standing are the conditions of every gate; they are listed only when they do not hold. Those that are breakable do not
-// matter to a gate that was opened by break-glass.
+// matter to a gate that was opened by break-glass; those that are told are listed when they hold, too.
 var standing = []struct {
 	name      string
 	breakable bool
+	told      bool
 	judge     func(Input) outcome
 }{
-	{criterionEnvironment, false, judgeEnvironment},
-	{criterionBundle, false, judgeBundle},
-	{criterionBridge, false, judgeBridge},
-	{criterionVersion, false, judgeVersion},
-	{criterionOrder, false, judgeOrder},
-	{criterionOutcome, false, judgeOutcome},
-	{criterionRejection, false, judgeRejection},
-	{criterionHold, true, judgeHold},
-	{criterionDebt, true, judgeDebt},
-	{criterionReserved, true, judgeReservations},
-	{criterionWindow, true, judgeWindow},
+	{criterionEnvironment, false, false, judgeEnvironment},
+	{criterionBundle, false, false, judgeBundle},
+	{criterionBridge, false, false, judgeBridge},
+	{criterionVersion, false, false, judgeVersion},
+	{CriterionSignature, false, true, judgeSignatures},
+	{criterionOrder, false, false, judgeOrder},
+	{criterionOutcome, false, false, judgeOutcome},
+	{criterionRejection, false, false, judgeRejection},
+	{criterionHold, true, false, judgeHold},
+	{criterionDebt, true, false, judgeDebt},
+	{criterionReserved, true, false, judgeReservations},
+	{criterionWindow, true, false, judgeWindow},
 }
 
 func summarise(v *v1alpha1.GateVerdict, until time.Time) {
@@ -296,6 +316,12 @@ func judgeCriterion(in Input, c v1alpha1.Criterion) outcome {
 		return judgeCalendar(in, *c.Window)
 	case c.CEL != nil:
 		return judgeCEL(in, *c.CEL)
+	case c.SBOM != nil:
+		return judgeSBOM(in, *c.SBOM)
+	case c.Artifacts != nil:
+		return judgeArtifacts(in)
+	case c.Modules != nil:
+		return judgeModules(in, *c.Modules)
 	}
 	return refused("UnknownCriterion", "the operator upgrades SIRRAT or removes the criterion", "criterion %s is of a kind that this version does not know", c.Name)
 }

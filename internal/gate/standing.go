@@ -13,6 +13,12 @@ import (
 )
 
 func judgeEnvironment(in Input) outcome {
+	if in.Spec.Environment == "" {
+		return judgePublication(in)
+	}
+	if in.Module {
+		return waiting("NotDeployed", "somebody takes spec.environment out of gate "+in.Name, "the project is a module, of which nothing is deployed: gate %s must guard no environment", in.Name)
+	}
 	if !in.GuardedExists {
 		return waiting("NoEnvironment", "somebody declares the Environment "+in.Spec.Environment, "environment %s does not exist", in.Spec.Environment)
 	}
@@ -25,7 +31,7 @@ func judgeEnvironment(in Input) outcome {
 
 func judgeBundle(in Input) outcome {
 	switch {
-	case !in.GuardedExists:
+	case !in.GuardedExists, in.Spec.Environment == "": // a publication waits for its artifacts by itself
 		return passed("Frozen", "")
 	case in.BundleProblem != "":
 		return waiting("BundleInvalid", "somebody mends the Environment "+in.Spec.Environment, "%s: %s", in.Spec.Environment, in.BundleProblem)
@@ -41,6 +47,9 @@ func judgeBundle(in Input) outcome {
 }
 
 func judgeBridge(in Input) outcome {
+	if in.Spec.Environment == "" {
+		return judgeEarlier(in)
+	}
 	if in.After == "" {
 		return passed("First", "")
 	}

@@ -58,7 +58,7 @@ func Forecast(way []Crossing, now time.Time) (string, time.Time) {
 		}
 	}
 	waitsFor := way[first].Verdict
-	environment := way[last].Input.Spec.Environment
+	environment := Place(way[last].Input.Spec.Environment)
 	switch {
 	case !w.at.depends:
 		return fmt.Sprintf("%s on %s, if everybody acts at once", environment, w.at.time.UTC().Format(time.RFC3339)), w.look

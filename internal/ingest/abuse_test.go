@@ -327,11 +327,11 @@ func TestOverload(t *testing.T) {
 	hold, held := make(chan struct{}), make(chan struct{}, 8)
 	b := newBridge(t, false, func(o *Options) {
 		o.MaxInFlight, o.MaxRequests = 1, 2
-		o.Client = intercept(t, o.Client, interceptor.Funcs{
-			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+		o.APIReader = intercept(t, o.APIReader.(client.Client), interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 				held <- struct{}{}
 				<-hold
-				return c.Get(ctx, key, obj, opts...)
+				return c.List(ctx, list, opts...)
 			}})
 	})
 	done := make(chan int, 2)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -35,15 +36,14 @@ func (a *api) authenticate(ctx context.Context, header http.Header, project stri
 	if err != nil {
 		return caller{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, a.o.StoreTimeout)
+	defer cancel()
 	c := caller{project: project}
 	if idtoken.Looks(token) {
 		c.job, err = a.authenticateJob(ctx, token, project, scope)
 		return c, err
 	}
-	err = a.withStore(ctx, func(ctx context.Context) (err error) {
-		c.tokenID, err = a.authenticateToken(ctx, token, project, scope)
-		return err
-	})
+	c.tokenID, err = a.authenticateToken(ctx, token, project, scope)
 	return c, err
 }
 
@@ -57,26 +57,18 @@ func (a *api) authenticateToken(ctx context.Context, token, project string, scop
 	if err != nil {
 		return "", unauthorized("malformed-token", "the bearer token is neither of the form sirrat_<id>_<secret> nor an id_token")
 	}
-	key := client.ObjectKey{Namespace: project, Name: apitoken.SecretName(id)}
-	var check error
-	for _, reader := range []client.Reader{a.o.Client, a.o.APIReader} {
-		secret := &corev1.Secret{}
-		if projectPattern.MatchString(project) {
-			switch err := reader.Get(ctx, key, secret); {
-			case apierrors.IsNotFound(err):
-				secret = nil
-			case err != nil:
-				return "", storeProblem("read the token", err)
-			}
-		} else {
-			secret = nil
-		}
-		if check = apitoken.Check(secret, token, scope, a.o.Now()); check == nil {
-			return id, nil
-		}
-		if errors.Is(check, apitoken.ErrExpired) {
-			break
-		}
+	check, err := checkToken(ctx, a.o.Client, token, id, project, scope, a.o.Now())
+	if err == nil && check != nil && !errors.Is(check, apitoken.ErrExpired) {
+		err = a.inDoubt(ctx, project, func(ctx context.Context) (err error) {
+			check, err = checkToken(ctx, a.o.APIReader, token, id, project, scope, a.o.Now())
+			return err
+		})
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case check == nil:
+		return id, nil
 	}
 	if errors.Is(check, apitoken.ErrExpired) {
 		p := unauthorized("expired-token", "the token has expired: create another with `kubectl sirrat token create`")
@@ -84,6 +76,21 @@ func (a *api) authenticateToken(ctx context.Context, token, project string, scop
 		return "", p
 	}
 	return "", opensNothing("no such project, or the token is not one of its tokens for this: compare SIRRAT_PROJECT_ID and SIRRAT_API_TOKEN")
+}
+
+// checkToken says what is wrong with a token by what a reader has of it; nil if it is good. err is that of the reader.
+func checkToken(ctx context.Context, reader client.Reader, token, id, project string, scope apitoken.Scope, now time.Time) (check, err error) {
+	var secret *corev1.Secret
+	if projectPattern.MatchString(project) {
+		secret = &corev1.Secret{}
+		switch err := reader.Get(ctx, client.ObjectKey{Namespace: project, Name: apitoken.SecretName(id)}, secret); {
+		case apierrors.IsNotFound(err):
+			secret = nil
+		case err != nil:
+			return nil, storeProblem("read the token", err)
+		}
+	}
+	return apitoken.Check(secret, token, scope, now), nil
 }
 
 func opensNothing(detail string) *Problem {

@@ -4,6 +4,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -106,7 +107,7 @@ func (a *api) postReports(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err := c.vouch(&about, "commit"); err != nil {
 		return err
 	}
-	release, err := a.roomFor(r.Context(), r.ContentLength)
+	release, err := a.roomFor(r.Context(), r.ContentLength, isGzip(r.Header))
 	if err != nil {
 		return err
 	}
@@ -183,8 +184,8 @@ func decodeReportQuery(q url.Values) (v1alpha1.CIResultSpec, []FieldError) {
 }
 
 // roomFor waits until there is memory for a body of that length, and returns what gives it back.
-func (a *api) roomFor(ctx context.Context, length int64) (release func(), err error) {
-	if length < 0 || length > MaxReports { // unknown, or about to be refused
+func (a *api) roomFor(ctx context.Context, length int64, packed bool) (release func(), err error) {
+	if length < 0 || length > MaxReports || packed { // unknown, about to be refused, or what the form unpacks to is
 		length = MaxReports
 	}
 	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
@@ -331,6 +332,7 @@ func (f *file) read(about v1alpha1.CIResultSpec) error {
 	f.spec.Status, f.spec.Format, f.spec.Producer = f.rep.Status, string(f.rep.Format), f.rep.Producer
 	f.spec.Tests, f.spec.Vulnerabilities = f.rep.Tests, f.rep.Vulnerabilities
 	f.spec.Coverage, f.spec.CoverageBase = f.rep.Coverage, f.rep.CoverageBase
+	f.spec.Maven = f.rep.Maven
 	return nil
 }
 
@@ -390,7 +392,8 @@ func digestsOf(release *v1alpha1.Release) (digests []string) {
 }
 
 // storeReports puts the files into the archive, then their CIResults into the store: nothing is acknowledged that is not in
-// both. Everything is checked before anything is stored.
+// both. Everything is checked before anything is stored. A file that contradicts what its run reported before is refused after the
+// others are stored: what they say, a failure perhaps, must not be lost with it.
 func (a *api) storeReports(ctx context.Context, c caller, files []*file) (all []stored, err error) {
 	var gates []string
 	err = a.withStore(ctx, func(ctx context.Context) (err error) {
@@ -412,6 +415,7 @@ func (a *api) storeReports(ctx context.Context, c caller, files []*file) (all []
 			return nil, err
 		}
 	}
+	var contradicted error
 	for _, f := range files {
 		st := stored{gates: gates, spec: f.spec}
 		err := a.withStore(ctx, func(ctx context.Context) (err error) {
@@ -419,7 +423,11 @@ func (a *api) storeReports(ctx context.Context, c caller, files []*file) (all []
 			st.name, st.created, err = a.storeRun(ctx, c.project, f.spec)
 			return err
 		})
-		if err != nil {
+		var p *Problem
+		switch {
+		case errors.As(err, &p) && p.Status == http.StatusConflict && p.Field == "run":
+			contradicted = cmp.Or(contradicted, err)
+		case err != nil:
 			return nil, err
 		}
 		all = append(all, st)
@@ -427,7 +435,7 @@ func (a *api) storeReports(ctx context.Context, c caller, files []*file) (all []
 	if spec := files[0].spec; isFull(spec.Commit) {
 		err = a.withStore(ctx, func(ctx context.Context) error { return a.ensureRelease(ctx, c.project, spec.Commit, spec.Branch) })
 	}
-	return all, err
+	return all, cmp.Or(contradicted, err)
 }
 
 // checkFile completes a file's spec with what the project knows, and refuses what does not fit.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sync/semaphore"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -449,4 +450,40 @@ func BenchmarkReports(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "reports/s")
+}
+
+// TestRoomForPacked: a compressed form takes the room of what it may unpack to, however small it is on the way.
+func TestRoomForPacked(t *testing.T) {
+	a := &api{reportRoom: semaphore.NewWeighted(maxReportMemory)}
+	for range maxReportMemory / MaxReports {
+		if _, err := a.roomFor(t.Context(), 10, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.reportRoom.TryAcquire(1) {
+		t.Error("there is room for more than the bound")
+	}
+}
+
+// TestContradictionHidesNothing: a file that its run may not take back does not keep the others of its request from being stored.
+func TestContradictionHidesNothing(t *testing.T) {
+	b, _ := newArchived(t, true)
+	send := func(want int, uploads ...upload) {
+		t.Helper()
+		body, header := form(t, "file", uploads...)
+		status, _, raw := b.send(http.MethodPost, b.reportsURL("commit="+someCommit+"&pipeline=1&job=unit&run=1"), b.token, body, header)
+		if status != want {
+			t.Errorf("%d, want %d: %s", status, want, raw)
+		}
+	}
+	send(http.StatusCreated, upload{"a.xml", []byte(greenReport)})
+	other := strings.NewReplacer(`tests="1"`, `tests="2"`, "<testcase", "<testcase/><testcase").Replace(greenReport)
+	send(http.StatusConflict, upload{"a.xml", []byte(other)}, upload{"b.xml", []byte(redReport)})
+	got := map[string]string{}
+	for _, r := range b.ciResults() {
+		got[r.Spec.Job] = r.Spec.Status
+	}
+	if diff := cmp.Diff(map[string]string{"unit/a.xml": "passed", "unit/b.xml": "failed"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -31,11 +32,18 @@ import (
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/config"
 	"gitlab.com/dynors/sirrat/internal/apitoken"
+	"gitlab.com/dynors/sirrat/internal/cli"
 	"gitlab.com/dynors/sirrat/internal/controlplane/cptest"
 	"gitlab.com/dynors/sirrat/internal/evidence"
 )
 
+// plugin is the name under which the test's own binary is kubectl-sirrat.
+const plugin = "kubectl-sirrat"
+
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == plugin {
+		os.Exit(cli.Main(context.Background(), cli.Process(), os.Args[1:]))
+	}
 	ctrllog.SetLogger(logr.Discard())
 	crds, err := fs.Sub(config.FS, "crd")
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,8 +37,9 @@ const (
 
 // Options are what New needs. Client, APIReader and Cache are required.
 type Options struct {
-	// Client writes CIResults and Releases. It may read from a cache: what the cache does not have is looked for with
-	// APIReader before it counts as missing. It should have no rate limit of its own: MaxInFlight is the limit.
+	// Client writes CIResults and Releases. It reads Projects and Secrets from a cache, at no cost: that is how requests prove
+	// themselves, whatever else is sent. It may read all from one: what the cache does not have is looked for with APIReader before
+	// it counts as missing. It should have no rate limit of its own: MaxInFlight is the limit.
 	Client client.Client
 	// APIReader reads from the API server.
 	APIReader client.Reader
@@ -73,9 +75,12 @@ type Options struct {
 	// system's folder for temporary files.
 	ExportDir string
 
-	// MaxInFlight bounds the requests that use the API server at a time; others queue for a second. Default 256.
+	// MaxInFlight bounds the requests that use the API server at a time; others queue for a second. A quarter as many more are
+	// about who has proven nothing by what the cache knows, of one project a sixteenth; others are refused. Default 256.
 	MaxInFlight int
-	// MaxRequests bounds the requests that are handled at a time, those that wait for a verdict included. Default 4096.
+	// MaxRequests bounds the requests that are handled at a time, those that wait for a verdict included. At most a quarter of
+	// them are webhooks that have proven nothing yet, and a quarter id_tokens that are being verified, of one project an eighth.
+	// Default 4096.
 	MaxRequests int
 	// BodyTimeout bounds the time in which a body must arrive. Default 10 s.
 	BodyTimeout time.Duration
@@ -98,7 +103,13 @@ type api struct {
 	// reenrolments is taken by agents that wait for a certificate; proofs bounds those that are looked at.
 	reenrolments chan struct{}
 	reportRoom   *semaphore.Weighted // bytes of files that may be in memory
-	readings     chan struct{}       // taken by requests whose files are read
+	hookRoom     *shares             // bytes of webhooks that may be in memory
+	arriving     *shares             // webhooks that have proven nothing yet
+	verifying    *shares             // id_tokens that are being verified, for which keys may have to be fetched
+	doubts       *shares             // questions to the API server about who has proven nothing
+	hookRates    hookRates
+	versions     sync.Mutex    // held by who looks at the versions of a project's releases to set one
+	readings     chan struct{} // taken by requests whose files are read
 	proofs       *rate.Limiter
 	requests     atomic.Int64
 	cross        *http.CrossOriginProtection
@@ -120,6 +131,9 @@ func New(o Options) (http.Handler, error) {
 	a.scans, a.scanned, a.exports = make(chan struct{}, maxScans), make(chan struct{}, maxScansKept), make(chan struct{}, maxExports)
 	a.reenrolments, a.proofs = make(chan struct{}, maxReenrolments), rate.NewLimiter(reenrolRate, reenrolBurst)
 	a.reportRoom, a.readings = semaphore.NewWeighted(maxReportMemory), make(chan struct{}, maxReadings)
+	requests, reads := int64(o.MaxRequests), int64(o.MaxInFlight)
+	a.hookRoom, a.doubts = newShares(maxHookMemory, maxHookMemory/4), newShares(reads/4, reads/16)
+	a.arriving, a.verifying = newShares(requests/4, requests/8), newShares(requests/4, requests/8)
 	a.mux = a.routes()
 	return a, nil
 }
@@ -176,6 +190,9 @@ func (a *api) table() []route {
 		{"audit-entries", "/api/projects/{id}/audit/entries", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getEntries)}},
 		{"audit-export", "/api/projects/{id}/audit/export", map[string]handler{http.MethodGet: a.inScope(apitoken.ScopeAudit, a.getExport)}},
 		{"scan", "/api/projects/{id}/pvs/{name}/scan", map[string]handler{http.MethodPut: a.putScan}},
+		{"hook-gitlab", "/api/hooks/gitlab/{id}", map[string]handler{http.MethodPost: a.fromHook(gitlabHook)}},
+		{"hook-harbor", "/api/hooks/harbor/{id}", map[string]handler{http.MethodPost: a.fromHook(harborHook)}},
+		{"hook-sonarqube", "/api/hooks/sonarqube/{id}", map[string]handler{http.MethodPost: a.fromHook(sonarHook)}},
 		{"certificate", "/api/hosts/{name}/certificate", map[string]handler{http.MethodPost: a.postCertificate}},
 		{"openapi", "/api/openapi.json", map[string]handler{http.MethodGet: getOpenAPI}},
 		{"healthz", "/healthz", map[string]handler{http.MethodGet: getHealthz}},

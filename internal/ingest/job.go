@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/utils/ptr"
@@ -32,19 +33,17 @@ func (a *api) authenticateJob(ctx context.Context, text, project string, scope a
 	}
 	foreign := opensNothing(fmt.Sprintf("no such project, or it does not trust this id_token, which names the issuer %q and the project_path %q: "+
 		"compare SIRRAT_PROJECT_ID, and spec.ci.oidc of the project", clip(token.Issuer), clip(token.ProjectPath)))
-	var ci v1alpha1.CI
-	err = a.withStore(ctx, func(ctx context.Context) (err error) {
-		ci, err = a.pipelinesOf(ctx, project)
-		return err
-	})
+	ci, err := a.pipelinesOf(ctx, project)
 	if err != nil {
 		return nil, err
 	}
 	if a.o.IDTokens == nil || ci.OIDC == nil || scope != apitoken.ScopePipeline {
 		return nil, foreign
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.o.StoreTimeout)
-	defer cancel()
+	if !a.verifying.take(project, 1) { // an issuer that answers slowly keeps its own projects waiting
+		return nil, unavailable("too many id_tokens of this project at a time", time.Second, nil)
+	}
+	defer a.verifying.release(project, 1)
 	claims, err := a.o.IDTokens.Verify(ctx, token, a.expected(ci.OIDC))
 	if err != nil {
 		a.o.Log.V(1).Info("id_token refused", "project", project, "cause", err.Error())

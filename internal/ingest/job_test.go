@@ -418,6 +418,15 @@ func TestIDTokenIssuerInside(t *testing.T) {
 			}
 		})
 	}
+	for _, host := range []string{"127.0.0.2", "[::ffff:127.0.0.2]", "169.254.169.254", "2130706434", "[64:ff9b::7f00:2]"} {
+		t.Run("keys at "+host, func(t *testing.T) {
+			f := newForge(t, nil, nil)
+			f.issuer.KeysAt.Store("https://" + host + ":" + port + "/")
+			if _, p := f.wantStatus(f.token(nil), http.StatusServiceUnavailable); host[0] != '2' && !strings.Contains(p.Detail, "--allow-private-addresses") {
+				t.Errorf("%+v", p) // a number alone is no name to some resolvers either
+			}
+		})
+	}
 	for _, address := range []string{"127.0.0.2", "169.254.169.254", "::1"} {
 		t.Run("name of "+address, func(t *testing.T) {
 			name := "https://gitlab.example:" + port

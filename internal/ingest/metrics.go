@@ -16,6 +16,11 @@ var (
 		Name: "sirrat_ci_results_total",
 		Help: "Reports stored, by type (other: declared by a gate), status and whether it was stored before (repeated).",
 	}, []string{"type", "status", "repeated"})
+	hooksTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sirrat_hook_deliveries_total",
+		Help: "Webhooks received, by source (gitlab, harbor, sonarqube) and outcome (stored, repeated, noted, ignored, or refused for " +
+			"whatever was answered with 4xx, and failed with 5xx).",
+	}, []string{"source", "outcome"})
 	requestSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "sirrat_api_request_duration_seconds",
 		Help:    "Time from the end of the request's header to the end of the answer, waiting for a verdict included.",
@@ -33,7 +38,7 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(resultsTotal, requestSeconds, storeSeconds, waitingRequests)
+	metrics.Registry.MustRegister(resultsTotal, hooksTotal, requestSeconds, storeSeconds, waitingRequests)
 }
 
 func observe(route string, status int, d time.Duration) {

@@ -58,7 +58,7 @@ func TestOpenAPI(t *testing.T) {
 		"ResultRequest": ResultRequest{}, "TestsRequest": TestsRequest{}, "VulnerabilitiesRequest": VulnerabilitiesRequest{},
 		"DeploymentRequest": DeploymentRequest{}, "Answer": Answer{}, "GateAnswer": GateAnswer{},
 		"Returned": v1alpha1.Returned{}, "Problem": Problem{}, "FieldError": FieldError{},
-		"ReportsAnswer": ReportsAnswer{}, "ReportAnswer": ReportAnswer{}, "ScanAnswer": ScanAnswer{}, "Proof": reenrol.Proof{}, "CertificateAnswer": reenrol.Answer{},
+		"ReportsAnswer": ReportsAnswer{}, "ReportAnswer": ReportAnswer{}, "ScanAnswer": ScanAnswer{}, "Proof": reenrol.Proof{}, "CertificateAnswer": reenrol.Answer{}, "HookAnswer": HookAnswer{},
 	} {
 		var fields, required []string
 		typ := reflect.TypeOf(v)

@@ -189,21 +189,29 @@ func (a *api) checkType(ctx context.Context, project, resultType string) error {
 	case v1alpha1.TypeTests, v1alpha1.TypeCoverage, v1alpha1.TypeScan, v1alpha1.TypeQuality, v1alpha1.TypeSBOM:
 		return nil
 	}
-	var declared []string
-	for _, reader := range []client.Reader{a.o.Client, a.o.APIReader} {
-		var gates v1alpha1.QualityGateList
-		if err := reader.List(ctx, &gates, client.InNamespace(project)); err != nil {
-			return storeProblem("list the project's gates", err)
-		}
-		if declared = declaredTypes(gates.Items); slices.Contains(declared, resultType) {
-			return nil
-		}
+	known, declared, err := a.declares(ctx, project, resultType)
+	if known || err != nil {
+		return err
 	}
 	detail := "is not known: use tests, coverage, scan, quality or sbom, or declare it in a result criterion of a gate"
 	if len(declared) > 0 {
 		detail += " (declared: " + strings.Join(declared, ", ") + ")"
 	}
 	return invalid([]FieldError{{"type", detail}})
+}
+
+// declares tells whether a gate of the project asks for results of a type, and which types gates ask for.
+func (a *api) declares(ctx context.Context, project, resultType string) (known bool, declared []string, err error) {
+	for _, reader := range []client.Reader{a.o.Client, a.o.APIReader} {
+		var gates v1alpha1.QualityGateList
+		if err := reader.List(ctx, &gates, client.InNamespace(project)); err != nil {
+			return false, nil, storeProblem("list the project's gates", err)
+		}
+		if declared = declaredTypes(gates.Items); slices.Contains(declared, resultType) {
+			return true, declared, nil
+		}
+	}
+	return false, declared, nil
 }
 
 func declaredTypes(gates []v1alpha1.QualityGate) []string {

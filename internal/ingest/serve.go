@@ -275,7 +275,7 @@ func getMetrics(w http.ResponseWriter, r *http.Request) error {
 }
 
 // knownTypes are the values of the label type: names that users declare would make a series each.
-var knownTypes = []string{"tests", "coverage", "scan", "quality", "deployment"}
+var knownTypes = []string{"tests", "coverage", "scan", "quality", "deployment", "pipeline"}
 
 func typeLabel(resultType string) string {
 	if slices.Contains(knownTypes, resultType) {

@@ -26,8 +26,10 @@ type Input struct {
 	Evidence evidence.Set
 	// Baseline is what the last release on the branch reported; nil if there is none.
 	Baseline *v1alpha1.Baseline
-	// Crossed: the release is or was confirmed healthy in the last environment of the bridge.
+	// Crossed: the release is or was confirmed healthy in the last environment of the bridge; of a module, it is published.
 	Crossed bool
+	// Module: the release is of a module, which has no production. To be published is its crossing.
+	Module bool
 	// RolledBack: it was rolled back there. The crossing is lost even if it was healthy before.
 	RolledBack bool
 	// PVsRefused counts the PVs that the client refused.
@@ -241,6 +243,10 @@ func crossing(in Input) v1alpha1.KarmaLine {
 	switch {
 	case in.RolledBack:
 		line.Message = "lost: rolled back in production"
+	case in.Module && in.Crossed:
+		line.Points, line.Message = line.Max, "published"
+	case in.Module:
+		line.Message = "not published yet"
 	case in.Crossed:
 		line.Points, line.Message = line.Max, "healthy in production"
 	default:

@@ -45,7 +45,7 @@ func golden(t *testing.T, name, got string) {
 func everyEvent() []Event {
 	var out []Event
 	for _, k := range []key{
-		{ApprovalWanted, ""}, {PVToSign, ""}, {Refused, RefusedByGate}, {Refused, RefusedByPerson}, {Refused, RefusedByClient}, {Deployed, ""},
+		{ApprovalWanted, ""}, {ApprovalWanted, StatePublication}, {PVToSign, ""}, {Refused, RefusedByGate}, {Refused, RefusedByPerson}, {Refused, RefusedByClient}, {Deployed, ""},
 		{RolledBack, StateRolledBack}, {RolledBack, StateFailed}, {RolledBack, StateReturned}, {Debt, StateBrokeGlass}, {Debt, StateRegularised},
 	} {
 		e := Event{

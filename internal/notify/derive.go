@@ -54,7 +54,9 @@ func deriveVerdict(data json.RawMessage, e *Event) bool {
 	var messages []string
 	switch d.Verdict {
 	case v1alpha1.VerdictWaiting:
-		e.Kind = ApprovalWanted
+		if e.Kind = ApprovalWanted; d.Environment == "" {
+			e.State = StatePublication
+		}
 		for _, c := range d.Criteria {
 			if c.Verdict == v1alpha1.VerdictPassed {
 				continue

@@ -102,6 +102,10 @@ func TestDerive(t *testing.T) {
 		data any
 		want *Event
 	}{
+		{"a module waits for an approval", journal.KindVerdict, object{"release": "a1b2c3d", "gate": "published", "environment": "", "verdict": "Waiting", "criteria": []any{missing}},
+			with(func(e *Event) {
+				e.Kind, e.State, e.Gate, e.Reason = ApprovalWanted, StatePublication, "published", "1 approval(s) needed"
+			})},
 		{"an approval is missing", journal.KindVerdict, verdict("Waiting", passed, missing), wanted("1 approval(s) needed")},
 		{"two more people", journal.KindVerdict, verdict("Waiting", missing, criterion("Waiting", "QuorumMissing", "1 of 2")), wanted("1 approval(s) needed; 1 of 2")},
 		{"an approval is stale", journal.KindVerdict, verdict("Waiting", criterion("Waiting", "ApprovalStale", "m")), wanted("m")},

@@ -32,11 +32,14 @@ const (
 // Kinds are all kinds.
 var Kinds = []Kind{ApprovalWanted, PVToSign, Refused, Deployed, RolledBack, Debt}
 
-// State tells apart what the events of one kind say. It is "" for ApprovalWanted, PVToSign and Deployed.
+// State tells apart what the events of one kind say. It is "" for PVToSign and Deployed, and for ApprovalWanted where the gate
+// guards an environment.
 type State string
 
-// The states of Refused, RolledBack and Debt.
+// The states of ApprovalWanted, Refused, RolledBack and Debt.
 const (
+	StatePublication State = "Publication" // the gate guards the publication of a module
+
 	RefusedByGate   State = "RefusedByGate"
 	RefusedByPerson State = "RefusedByPerson"
 	RefusedByClient State = "RefusedByClient"

@@ -40,6 +40,14 @@ var english = words{
 	reason: "Why: ",
 	entry:  ", journal entry ",
 	events: map[key]text{
+		{ApprovalWanted, StatePublication}: {
+			subject: "{project}: {code} waits for your approval at gate {gate}",
+			what:    "Release {code} of {project} has all that gate {gate} asks for, but people's approval. The gate guards its publication: applications may be built with it then.",
+			steps: []step{
+				{"To see its artifacts, and approve it:", commandApprove},
+				{"To send it back:", `reject {release} {gate} --reason "..."`},
+			},
+		},
 		{ApprovalWanted, ""}: {
 			subject: "{project}: {code} waits for your approval at gate {gate}",
 			what:    "Release {code} of {project} has all that gate {gate} asks for, but people's approval. The gate guards environment {environment}.",
@@ -111,6 +119,14 @@ var french = words{
 	reason: "Motif : ",
 	entry:  ", entrée du journal ",
 	events: map[key]text{
+		{ApprovalWanted, StatePublication}: {
+			subject: "{project} : {code} attend votre approbation au gate {gate}",
+			what:    "La release {code} de {project} a tout ce que demande le gate {gate}, sauf l’approbation de personnes. Ce gate garde sa publication : les applications pourront alors être construites avec elle.",
+			steps: []step{
+				{"Pour voir ses artefacts, et l’approuver :", commandApprove},
+				{"Pour la renvoyer :", `reject {release} {gate} --reason "..."`},
+			},
+		},
 		{ApprovalWanted, ""}: {
 			subject: "{project} : {code} attend votre approbation au gate {gate}",
 			what:    "La release {code} de {project} a tout ce que demande le gate {gate}, sauf l’approbation de personnes. Ce gate garde l’environnement {environment}.",

@@ -107,7 +107,7 @@ const get, head, put, manifests = http.MethodGet, http.MethodHead, http.MethodPu
 // TestFaults: each says what is wrong and when it is tried again, asks nothing before, and heals by itself. callTimeout is
 // short.
 func TestFaults(t *testing.T) {
-	const timeout = 500 * time.Millisecond
+	const timeout = 3 * time.Second
 	fixed := func(f registrytest.Fault) func(*registrytest.Registry) registrytest.Fault {
 		return func(*registrytest.Registry) registrytest.Fault { return f }
 	}
@@ -132,7 +132,7 @@ func TestFaults(t *testing.T) {
 		{"409 of an immutable tag", fixed(refuse(put, manifests, 409, "CONFLICT")), registry.KindImmutable, []string{"immutable"}, time.Minute},
 		{"404 of the digest", fixed(refuse(get, manifests, 404, "MANIFEST_UNKNOWN")), registry.KindNotFound, []string{"not in the registry"}, 0},
 		{"other bytes", otherBytes, registry.KindMismatch, []string{"other bytes", "Push the image again"}, time.Minute},
-		{"slow body", half, registry.KindFailed, []string{"did not answer in full within 500ms"}, 5 * time.Second},
+		{"slow body", half, registry.KindFailed, []string{"did not answer in full within 3s"}, 5 * time.Second},
 		{"507", fixed(refuse(put, manifests, 507, "UNKNOWN")), registry.KindFull, []string{"out of room"}, 5 * time.Second},
 		{"500 on a full disk", fixed(refuse(put, manifests, 500, "UNKNOWN: no space left on device")), registry.KindFull, []string{"out of room"}, 5 * time.Second},
 		{"500 when writing", fixed(refuse(put, manifests, 500, "UNKNOWN")), registry.KindFailed, []string{"full disk"}, 5 * time.Second},
@@ -282,23 +282,14 @@ func TestCredentials(t *testing.T) {
 // TestGuarded: a project cannot have the server connect to addresses that its operator did not allow: not by number or name,
 // and neither by a registry's redirect nor by the token server that it names.
 func TestGuarded(t *testing.T) {
-	forbidden := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) { t.Errorf("it was asked for %s", q.URL) }))
-	listener, err := net.Listen("tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	forbidden.Listener.Close()
-	forbidden.Listener = listener
-	forbidden.Start()
-	t.Cleanup(forbidden.Close)
-
+	forbidden := elsewhere(t, "127.0.0.2:0")
 	r := registrytest.Start(t, registrytest.Options{})
 	r.Push(repository, "dev-a1b2c3d")
 	networks, err := egress.ParseNetworks([]string{"127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := forbidden.URL[strings.LastIndex(forbidden.URL, ":"):]
+	port := forbidden[strings.LastIndex(forbidden, ":"):]
 	for name, c := range map[string]struct {
 		guard egress.Guard
 		host  string
@@ -309,8 +300,8 @@ func TestGuarded(t *testing.T) {
 		"by name":         {egress.Guard{}, "localhost" + r.Host[strings.LastIndex(r.Host, ":"):], nil},
 		"other loopback":  {egress.Guard{Networks: networks}, "127.0.0.2" + port, nil},
 		"link-local":      {egress.Guard{Private: true}, "169.254.169.254", nil},
-		"redirect":        {egress.Guard{Networks: networks}, r.Host, redirecting(forbidden.URL)},
-		"of token server": {egress.Guard{Networks: networks}, r.Host, challenging(forbidden.URL)}, // which the library refuses by itself
+		"redirect":        {egress.Guard{Networks: networks}, r.Host, redirecting(forbidden)},
+		"of token server": {egress.Guard{Networks: networks}, r.Host, challenging(forbidden)}, // which the library refuses by itself
 	} {
 		r.Misbehave(c.fault)
 		_, err := registry.NewPool(c.guard).Client(nil, nil).Resolve(t.Context(), c.host+"/"+repository+":dev-a1b2c3d")
@@ -328,6 +319,21 @@ func TestGuarded(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// elsewhere is a server that nobody may reach.
+func elsewhere(t *testing.T, address string) string {
+	t.Helper()
+	forbidden := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) { t.Errorf("it was asked for %s", q.URL) }))
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forbidden.Listener.Close()
+	forbidden.Listener = listener
+	forbidden.Start()
+	t.Cleanup(forbidden.Close)
+	return forbidden.URL
 }
 
 // TestAttachIsGuarded: what goes through the library's own calls is guarded and refused like everything else.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"k8s.io/utils/lru"
 
@@ -19,19 +20,32 @@ const pooled = 1024
 // Pool keeps the clients of all projects, so that each stays logged in. Safe for concurrent use.
 type Pool struct {
 	dialer  net.Dialer
+	first   time.Duration
 	mu      sync.Mutex
 	clients *lru.Cache
 }
 
 // NewPool makes an empty pool, whose clients connect to no address that the guard does not allow.
-func NewPool(guard egress.Guard) *Pool {
-	return &Pool{dialer: guard.Dialer(), clients: lru.New(pooled)}
+func NewPool(guard egress.Guard) *Pool { return NewPoolRetrying(guard, firstPause) }
+
+// NewPoolRetrying is NewPool with another pause after the first failure in a row.
+func NewPoolRetrying(guard egress.Guard, after time.Duration) *Pool {
+	return &Pool{dialer: guard.Dialer(), first: after, clients: lru.New(pooled)}
 }
 
 // Client is the one for these credentials and authorities, as in New. When they cannot be used, every call of it says so.
 func (p *Pool) Client(dockerConfigJSON, ca []byte) *Client {
-	type material struct{ config, ca [sha256.Size]byte }
-	key := material{sha256.Sum256(dockerConfigJSON), sha256.Sum256(ca)}
+	return p.ClientOf(projectAccount, dockerConfigJSON, ca)
+}
+
+// ClientOf is the same for credentials that are declared elsewhere than in the Project: account is what messages call the
+// place.
+func (p *Pool) ClientOf(account string, dockerConfigJSON, ca []byte) *Client {
+	type material struct {
+		account    string
+		config, ca [sha256.Size]byte
+	}
+	key := material{account, sha256.Sum256(dockerConfigJSON), sha256.Sum256(ca)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if known, ok := p.clients.Get(key); ok {
@@ -39,10 +53,11 @@ func (p *Pool) Client(dockerConfigJSON, ca []byte) *Client {
 	}
 	c, err := makeClient(dockerConfigJSON, ca, &p.dialer)
 	if err != nil {
-		problem := &Problem{Kind: KindUnusable, Text: err.Error() + ": mend the Secret of spec.registrySecretRef of the Project", cause: err}
+		problem := &Problem{Kind: KindUnusable, Text: err.Error() + ": mend the Secret of " + account, cause: err}
 		c = newClient(anonymous{}, refusing{problem})
 		c.unusable = problem
 	}
+	c.account, c.first = account, p.first
 	p.clients.Add(key, c)
 	return c
 }

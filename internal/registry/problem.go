@@ -7,8 +7,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +40,8 @@ const (
 	KindFull Kind = "Full"
 	// KindMismatch: the registry serves or stored other bytes than a digest names.
 	KindMismatch Kind = "Mismatch"
+	// KindUnfit: the image is made of what cannot be copied or pulled by its digest.
+	KindUnfit Kind = "Unfit"
 	// KindFailed: the registry does not answer, or not as it should.
 	KindFailed Kind = "Failed"
 	// KindUnusable: the project's registry Secret cannot be used.
@@ -97,12 +101,12 @@ func answered(r request, t *transport.Error) *Problem {
 	switch code := t.StatusCode; {
 	case code == http.StatusNotFound && who == "the registry":
 		p.Kind, p.Text, p.cause = KindNotFound, ErrNotFound.Error(), ErrNotFound
+	case isFull(code, said(t)):
+		p.Kind, p.Text = KindFull, fmt.Sprintf("%s is out of room (%d%s): make room on its disk or raise its quota", who, code, said(t))
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		p.Kind, p.Text = KindDenied, fmt.Sprintf("%s refuses access (%d%s): check spec.registrySecretRef of the Project", who, code, said(t))
+		p.Kind, p.Text = KindDenied, fmt.Sprintf("%s refuses access (%d%s): check %s", who, code, said(t), projectAccount)
 	case code == http.StatusTooManyRequests:
 		p.Kind, p.Text = KindBusy, fmt.Sprintf("%s has had too many requests (429%s)", who, said(t))
-	case code == http.StatusInsufficientStorage || code >= 500 && strings.Contains(strings.ToLower(said(t)), "no space left"):
-		p.Kind, p.Text = KindFull, fmt.Sprintf("%s is out of room (%d%s): make room on its disk or raise its quota", who, code, said(t))
 	case code == http.StatusInternalServerError && r.method == http.MethodPut:
 		p.Text = fmt.Sprintf("%s answered %d%s and did not store it: a full disk answers so too, its log says more", who, code, said(t))
 	case code == http.StatusServiceUnavailable:
@@ -111,6 +115,15 @@ func answered(r request, t *transport.Error) *Problem {
 		p.Text = fmt.Sprintf("%s answered %d%s", who, code, said(t))
 	}
 	return p
+}
+
+// isFull says that an answer means a full disk or a quota that is used up. Harbor answers 403 with "adding … of storage
+// resource, which when updated to current usage of … will exceed the configured upper limit of …" (read: the event
+// QUOTA_EXCEED in goharbor/website, and the tests of goharbor/harbor, 2.x).
+func isFull(code int, said string) bool {
+	said = strings.ToLower(said)
+	return code == http.StatusInsufficientStorage || code >= 500 && strings.Contains(said, "no space left") ||
+		code == http.StatusForbidden && (strings.Contains(said, "exceed the configured upper limit") || strings.Contains(said, "quota"))
 }
 
 // maxSaid bounds what is repeated of a registry's own words, in bytes.
@@ -146,15 +159,23 @@ func unanswered(r request, err error, timeout time.Duration) *Problem {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		p.Text = fmt.Sprintf("the registry did not answer in full within %s", timeout)
+	case errors.Is(err, errStalled):
+		p.Text = fmt.Sprintf("nothing of it moved for %s", timeout)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		p.Text = "the registry ended the connection in the middle"
 	case errors.Is(err, egress.ErrBlocked):
 		p.Kind, p.Text = KindUnusable, egress.ErrBlocked.Error()+": whoever operates the server allows networks beyond the public internet with --allow-private-addresses"
 	case errors.As(err, &untrusted):
-		p.Text = fmt.Sprintf("the certificate is not trusted: %v. For a private authority put its certificate under ca.crt into the Secret of spec.registrySecretRef of the Project", untrusted.Err)
+		p.Text = fmt.Sprintf("the certificate is not trusted: %v. For a private authority put its certificate under ca.crt into the Secret of %s", untrusted.Err, projectAccount)
 	default:
-		p.Text = err.Error()
+		p.Text = ownEnd.ReplaceAllString(err.Error(), "")
 	}
 	return p
 }
+
+// ownEnd is our own end of a connection in the text of an error: with its port, which is another one at each try, conditions would
+// change each time as well.
+var ownEnd = regexp.MustCompile(`[^ ]+:[0-9]+->`)
 
 // retryAfter reads the header of that name: seconds or a date (RFC 9110, 10.2.3). 0 when there is none that can be read.
 func retryAfter(h http.Header, now time.Time) time.Duration {

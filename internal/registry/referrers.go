@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -49,8 +48,9 @@ type Artifact struct {
 
 // ArtifactLayer is one part of an artifact.
 type ArtifactLayer struct {
-	MediaType string
-	Data      []byte
+	MediaType   string
+	Annotations map[string]string
+	Data        []byte
 }
 
 // errNotListed: the registry took an artifact and does not list it; somebody else may have written the list at the same time.
@@ -60,6 +60,9 @@ var errNotListed = errors.New("the registry does not list what was attached")
 // the same artifact is the same manifest, which is looked for first. Whoever attaches to the same image at the same time may
 // overwrite a list that is kept in a tag: what is not listed afterwards is an error, to be tried again.
 func (c *Client) Attach(ctx context.Context, repository, digest string, a Artifact) (manifest string, added bool, err error) {
+	if c.unusable != nil {
+		return "", false, c.useless()
+	}
 	subject, err := name.NewDigest(repository + "@" + digest)
 	if err != nil {
 		return "", false, fmt.Errorf("image %s@%s: %w", repository, digest, err)
@@ -149,6 +152,7 @@ func artifactManifest(subject v1.Descriptor, a Artifact) ([]byte, []v1.Layer, er
 		if i == 0 {
 			m.Config = d
 		} else {
+			d.Annotations = a.Layers[i-1].Annotations
 			m.Layers = append(m.Layers, d)
 		}
 	}
@@ -188,103 +192,10 @@ func (m rawManifest) MediaType() (types.MediaType, error) { return types.OCIMani
 // complete is false when there are more than are looked at. What an artifact says of itself is checked: its type, and that
 // the digest is its subject.
 func (c *Client) Attached(ctx context.Context, repository, digest string, artifactTypes ...string) (found []Artifact, complete bool, err error) {
-	subject, err := name.NewDigest(repository + "@" + digest)
-	if err != nil {
-		return nil, false, fmt.Errorf("image %s@%s: %w", repository, digest, err)
-	}
-	puller, err := remote.NewPuller(c.options(ctx)...)
-	if err != nil {
-		return nil, false, fmt.Errorf("prepare to read: %w", err)
-	}
-	list, err := within(ctx, func(ctx context.Context) ([]v1.Descriptor, error) { return c.referrers(ctx, puller, subject) })
-	if err != nil {
-		return nil, false, err
-	}
-	slices.SortFunc(list, func(a, b v1.Descriptor) int {
-		return bytes.Compare([]byte(a.Digest.String()), []byte(b.Digest.String()))
+	q := Query{Repository: repository, Digest: digest, Wanted: func(t string) bool { return slices.Contains(artifactTypes, t) }}
+	complete, err = c.EachAttached(ctx, q, func(a Artifact) bool {
+		found = append(found, a)
+		return true
 	})
-	complete = len(list) <= maxReferrers
-	for _, d := range list[:min(len(list), maxReferrers)] {
-		a, err := within(ctx, func(ctx context.Context) (*Artifact, error) {
-			return c.artifact(ctx, puller, subject, d, artifactTypes)
-		})
-		switch {
-		case ctx.Err() != nil:
-			return nil, false, ctx.Err()
-		case err != nil:
-			found = append(found, Artifact{Digest: d.Digest.String(), Problem: err})
-		case a != nil:
-			found = append(found, *a)
-		}
-	}
-	return found, complete, nil
-}
-
-// within bounds one step of a longer operation.
-func within[T any](ctx context.Context, step func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return step(ctx)
-}
-
-// artifact reads one artifact; nil when it is of another type. A registry's list need not tell the type: some give that of the
-// config in its place.
-func (c *Client) artifact(ctx context.Context, puller *remote.Puller, subject name.Digest, d v1.Descriptor, wanted []string) (*Artifact, error) {
-	if told := d.ArtifactType != "" && d.ArtifactType != emptyConfigType; told && !slices.Contains(wanted, d.ArtifactType) {
-		return nil, nil
-	}
-	if d.Size > maxArtifactManifest {
-		return nil, fmt.Errorf("its manifest is larger than %d bytes", maxArtifactManifest)
-	}
-	ref := subject.Context().Digest(d.Digest.String())
-	got, err := puller.Get(ctx, ref)
-	if err != nil {
-		return nil, explain("read", ref, err)
-	}
-	var m v1.Manifest
-	if err := json.Unmarshal(got.Manifest, &m); err != nil {
-		return nil, fmt.Errorf("its manifest cannot be read: %w", err)
-	}
-	if !slices.Contains(wanted, m.ArtifactType) {
-		return nil, nil
-	}
-	if m.Subject == nil || m.Subject.Digest.String() != subject.DigestStr() {
-		return nil, errors.New("its manifest names another image")
-	}
-	if len(m.Layers) > maxArtifactLayers {
-		return nil, fmt.Errorf("it has more than %d layers", maxArtifactLayers)
-	}
-	a := &Artifact{Digest: d.Digest.String(), Type: m.ArtifactType}
-	for _, l := range m.Layers {
-		data, err := readLayer(ctx, puller, subject.Context().Digest(l.Digest.String()), l.Size)
-		if err != nil {
-			return nil, err
-		}
-		a.Layers = append(a.Layers, ArtifactLayer{MediaType: string(l.MediaType), Data: data})
-	}
-	return a, nil
-}
-
-// readLayer reads a layer, which has the digest by which it is asked for, or is an error.
-func readLayer(ctx context.Context, puller *remote.Puller, ref name.Digest, size int64) ([]byte, error) {
-	if size > maxArtifactLayer {
-		return nil, fmt.Errorf("a layer is larger than %d bytes", maxArtifactLayer)
-	}
-	layer, err := puller.Layer(ctx, ref)
-	if err != nil {
-		return nil, explain("read", ref, err)
-	}
-	content, err := layer.Compressed()
-	if err != nil {
-		return nil, explain("read", ref, err)
-	}
-	defer content.Close()
-	data, err := io.ReadAll(io.LimitReader(content, maxArtifactLayer+1))
-	if err != nil {
-		return nil, explain("read", ref, err)
-	}
-	if int64(len(data)) != size {
-		return nil, fmt.Errorf("layer %s has another size than %d bytes", ref.DigestStr(), size)
-	}
-	return data, nil
+	return found, complete, err
 }

@@ -8,7 +8,12 @@
 // requests, HEAD of the tag and PUT, and no blob. That takes that the manifest is known, which it is since Pin; otherwise it
 // is read first, by its digest. What was read is checked against the digest before it is kept or put anywhere.
 //
-// Every call is bounded in time and none waits: a registry that cannot answer is a Problem that says when it may be asked
+// To promote it into another registry is to copy what that does not have, index and all, and to ask it for everything once more:
+// see Copy. It is done here and not by a library, since those try again by themselves: here what a registry answers, and until
+// when it wants to be left alone, is to be told to people, and holds for every call. What is attached to images follows them
+// with CopyAttached.
+//
+// Every call is bounded in time, a layer by the time in which nothing of it moves, and none waits: a registry that cannot answer is a Problem that says when it may be asked
 // again, and until then nothing is sent to it.
 //
 // It wraps github.com/google/go-containerregistry and may import internal/egress and internal/offline, whose source of images it is.
@@ -184,6 +189,9 @@ func (c *Client) tag(ctx context.Context, repo name.Repository, t Tagging) error
 // refusedTag is a refusal to write a tag. Harbor answers 412 for an immutable tag (read: 2.12), other registries 409; GitLab
 // (read: 18) and those that mean the account answer 401 or 403.
 func refusedTag(t Tagging, doing, taken, said string, status int) *Problem {
+	if isFull(status, said) {
+		return nil
+	}
 	named := "it names no image yet"
 	if taken != "" {
 		named = "it names " + taken
@@ -193,7 +201,7 @@ func refusedTag(t Tagging, doing, taken, said string, status int) *Problem {
 	case http.StatusConflict, http.StatusPreconditionFailed:
 		return &Problem{Kind: KindImmutable, Doing: doing, Text: text + "It is immutable there: exempt it from the rule, or use a tag of its own for each release in spec.tags of the Environment"}
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return &Problem{Kind: KindDenied, Doing: doing, Text: text + "The tag is protected, a quota is used up, or the account of spec.registrySecretRef of the Project may only read"}
+		return &Problem{Kind: KindDenied, Doing: doing, Text: text + "The tag is protected, a quota is used up, or the account of " + projectAccount + " may only read"}
 	}
 	return nil
 }
@@ -204,12 +212,17 @@ type manifest struct {
 	content   []byte
 }
 
-// manifest reads what a digest names, and checks it. It is remembered when it is of an ordinary size.
+// manifest is what a digest names, as it was read and checked once. It is remembered when it is of an ordinary size.
 func (c *Client) manifest(ctx context.Context, repo name.Repository, push bool, pinned string) (manifest, error) {
-	key := repo.Name() + "@" + pinned
-	if known, ok := c.known.Get(key); ok {
+	if known, ok := c.known.Get(repo.Name() + "@" + pinned); ok {
 		return known.(manifest), nil
 	}
+	return c.readManifest(ctx, repo, push, pinned)
+}
+
+// readManifest reads what a digest names, and checks it.
+func (c *Client) readManifest(ctx context.Context, repo name.Repository, push bool, pinned string) (manifest, error) {
+	key := repo.Name() + "@" + pinned
 	doing := "read " + key
 	want, err := digest.Parse(pinned)
 	if err != nil {
@@ -219,7 +232,12 @@ func (c *Client) manifest(ctx context.Context, repo name.Repository, push bool, 
 	if err != nil {
 		return manifest{}, err
 	}
+	switch types.MediaType(answer.header.Get("Content-Type")) {
+	case types.DockerManifestSchema1, types.DockerManifestSchema1Signed: // whose bytes have another digest, too
+		return manifest{}, &Problem{Kind: KindUnfit, Doing: doing, Text: "it is an image of Docker's first format (manifest schema 1), which nobody signs, copies or pulls by digest any more: build and push it anew with a builder of today"}
+	}
 	if got := want.Algorithm().FromBytes(answer.body); got != want {
+		c.known.Remove(key)
 		return manifest{}, &Problem{Kind: KindMismatch, Doing: doing, Text: fmt.Sprintf("the registry serves other bytes than this digest names: theirs is %s. Push the image again; nothing is made of what it serves", got)}
 	}
 	m := manifest{mediaType: answer.header.Get("Content-Type"), content: answer.body}

@@ -4,14 +4,17 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +34,12 @@ const (
 	maxRedirects               = 5
 )
 
+// projectAccount is where credentials are declared unless somebody says otherwise.
+const projectAccount = "spec.registrySecretRef of the Project"
+
+// errTooLarge: an answer goes on where nobody reads on.
+var errTooLarge = errors.New("too large")
+
 // userAgent is what registries see in their logs.
 const userAgent = "sirrat"
 
@@ -41,6 +50,10 @@ type Client struct {
 	transport http.RoundTripper
 	now       func() time.Time
 	timeout   time.Duration
+	// first is the pause after the first failure in a row.
+	first time.Duration
+	// account says in messages where the credentials are declared.
+	account string
 	// unusable is why no registry can be asked at all.
 	unusable *Problem
 	// known are manifests by repository and digest, which never change.
@@ -49,6 +62,8 @@ type Client struct {
 	mu       sync.Mutex
 	sessions map[string]*http.Client
 	pauses   map[string]*waiting
+	// copying are the images that are being copied, by repository and digest.
+	copying map[string]bool
 }
 
 // waiting is for the time that a problem names. failures counts those in a row.
@@ -59,8 +74,8 @@ type waiting struct {
 
 func newClient(keys authn.Keychain, base http.RoundTripper) *Client {
 	return &Client{
-		keychain: keys, transport: base, now: time.Now, timeout: callTimeout, known: lru.New(remembered),
-		sessions: map[string]*http.Client{}, pauses: map[string]*waiting{},
+		keychain: keys, transport: base, now: time.Now, timeout: callTimeout, first: firstPause, account: projectAccount, known: lru.New(remembered),
+		sessions: map[string]*http.Client{}, pauses: map[string]*waiting{}, copying: map[string]bool{},
 	}
 }
 
@@ -100,12 +115,32 @@ type request struct {
 	path   string // below the repository
 	header map[string]string
 	body   []byte
+	// address is asked instead of the path, where the registry named one.
+	address string
+	// stream is the body of an upload, size bytes of it, opened anew each time that it is sent.
+	stream func() io.ReadCloser
+	size   int64
+	// blamed is what else was the cause when the request had no answer; nil, or a nil error, when nothing is known.
+	blamed func() error
+	// mount is another repository that is read besides.
+	mount *name.Repository
+	// most is the largest answer, in bytes; 0 is maxManifest.
+	most int64
 	// refused explains an answer of its own; nil, or a nil answer, leaves it to answered.
 	refused func(said string, status int) *Problem
 }
 
+// way is what a request waits with when a registry is in trouble.
+func (r request) way() string {
+	if r.method == http.MethodPut || r.method == http.MethodPost {
+		return writing(r.repo)
+	}
+	return reading(r.repo)
+}
+
 // answer of a registry, read in full.
 type answer struct {
+	status int
 	header http.Header
 	body   []byte
 }
@@ -117,31 +152,70 @@ func writing(repo name.Repository) string { return "write " + repo.RegistryStr()
 // do sends one request, unless it is known that it would be in vain.
 func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	if c.unusable != nil {
-		return answer{}, c.unusable
+		return answer{}, c.useless()
 	}
-	way := reading(r.repo)
-	if r.method == http.MethodPut {
-		way = writing(r.repo)
-	}
-	if p := c.paused(way); p != nil {
+	if p := c.paused(r.way()); p != nil {
 		return answer{}, p
 	}
-	wire := &wireNotes{}
-	bound, cancel := context.WithTimeout(context.WithValue(ctx, wireKey{}, wire), c.timeout)
+	bound, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	a, err := c.send(bound, r)
-	if err == nil {
-		c.resume(way)
-		return a, nil
+	return c.attempt(ctx, bound, r)
+}
+
+// useless is why no registry can be asked: a problem of the caller's own, who may note in it when to try again.
+func (c *Client) useless() *Problem {
+	p := *c.unusable
+	return &p
+}
+
+// attempt sends one request within bound, which may end before ctx does, and notes what comes of it.
+func (c *Client) attempt(ctx, bound context.Context, r request) (answer, error) {
+	wire := &wireNotes{}
+	a, err := c.send(context.WithValue(bound, wireKey{}, wire), r)
+	if err != nil {
+		if cause := context.Cause(bound); cause != nil {
+			err = cause
+		}
+		return answer{}, c.problem(ctx, r, err, wire)
 	}
+	c.resume(r.way())
+	return a, nil
+}
+
+// open sends a request and returns its answer's body, whose reading is not bounded in time but by bound.
+func (c *Client) open(ctx, bound context.Context, r request) (io.ReadCloser, error) {
+	if c.unusable != nil {
+		return nil, c.useless()
+	}
+	if p := c.paused(r.way()); p != nil {
+		return nil, p
+	}
+	wire := &wireNotes{}
+	response, err := c.begin(context.WithValue(bound, wireKey{}, wire), r)
+	if err != nil {
+		return nil, c.problem(ctx, r, err, wire)
+	}
+	c.resume(r.way())
+	return response.Body, nil
+}
+
+// problem is what a request ended with, noted for others to wait.
+func (c *Client) problem(ctx context.Context, r request, err error, wire *wireNotes) error {
 	if ctx.Err() != nil { // whoever asked does not want to know any more
-		return answer{}, fmt.Errorf("%s: %w", r.doing, ctx.Err())
+		return fmt.Errorf("%s: %w", r.doing, ctx.Err())
+	}
+	if r.blamed != nil {
+		if cause := r.blamed(); cause != nil {
+			return cause
+		}
+	}
+	if errors.Is(err, errTooLarge) { // which says nothing against the registry
+		return &Problem{Kind: KindMismatch, Doing: r.doing, Text: fmt.Sprintf("it is larger than %d KiB", cmp.Or(r.most, maxManifest)>>10), cause: err}
 	}
 	var t *transport.Error
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) || !errors.As(err, &t) { // on this machine's own addresses plain HTTP is tried as well
-		p := unanswered(r, err, c.timeout)
-		return answer{}, c.fail(r, way, p, 0)
+		return c.fail(r, r.way(), unanswered(r, err, c.timeout), 0)
 	}
 	p := answered(r, t)
 	if r.refused != nil {
@@ -152,11 +226,12 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	if t.StatusCode == http.StatusUnauthorized || t.StatusCode == http.StatusForbidden {
 		c.forget(r)
 	}
-	return answer{}, c.fail(r, way, p, retryAfter(wire.header, c.now()))
+	return c.fail(r, r.way(), p, retryAfter(wire.header, c.now()))
 }
 
 // fail notes a problem of the registry as a whole, for all calls of its kind to wait.
 func (c *Client) fail(r request, way string, p *Problem, asked time.Duration) error {
+	p.Text = strings.ReplaceAll(p.Text, projectAccount, c.account)
 	if !p.transient() {
 		c.resume(way)
 		return p
@@ -169,9 +244,13 @@ func (c *Client) fail(r request, way string, p *Problem, asked time.Duration) er
 	defer c.mu.Unlock()
 	failures := 1
 	if old := c.pauses[way]; old != nil {
+		if asked == 0 && c.now().Before(old.problem.Until) { // others failed at the same time: that is one failure
+			p.Until = old.problem.Until
+			return p
+		}
 		failures = old.failures + 1
 	}
-	wait := min(firstPause<<min(failures-1, 8), lastPause)
+	wait := min(c.first<<min(failures-1, 8), lastPause)
 	if asked > 0 {
 		wait = asked
 	}
@@ -185,6 +264,7 @@ func (c *Client) fail(r request, way string, p *Problem, asked time.Duration) er
 func (c *Client) pause(key string, p *Problem) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	maps.DeleteFunc(c.pauses, func(_ string, w *waiting) bool { return w.failures == 0 && !c.now().Before(w.problem.Until) })
 	c.pauses[key] = &waiting{problem: p}
 }
 
@@ -210,43 +290,63 @@ func (c *Client) resume(way string) {
 	delete(c.pauses, way)
 }
 
+// send sends one request and reads its answer.
 func (c *Client) send(ctx context.Context, r request) (answer, error) {
-	session, err := c.session(ctx, r)
+	response, err := c.begin(ctx, r)
 	if err != nil {
 		return answer{}, err
 	}
-	address := fmt.Sprintf("%s://%s/v2/%s/%s", r.repo.Scheme(), r.repo.RegistryStr(), r.repo.RepositoryStr(), r.path)
-	req, err := http.NewRequestWithContext(ctx, r.method, address, bytes.NewReader(r.body))
+	defer func() { _ = response.Body.Close() }() // it was read, or is not wanted
+	most := cmp.Or(r.most, maxManifest)
+	body, err := io.ReadAll(io.LimitReader(response.Body, most+1))
 	if err != nil {
 		return answer{}, err
+	}
+	if int64(len(body)) > most {
+		return answer{}, errTooLarge
+	}
+	return answer{status: response.StatusCode, header: response.Header, body: body}, nil
+}
+
+// begin sends one request and returns the answer when it is one of success; its body is the caller's to read and close.
+func (c *Client) begin(ctx context.Context, r request) (*http.Response, error) {
+	session, err := c.session(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	address := r.address
+	if address == "" {
+		address = fmt.Sprintf("%s://%s/v2/%s/%s", r.repo.Scheme(), r.repo.RegistryStr(), r.repo.RepositoryStr(), r.path)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, address, bytes.NewReader(r.body))
+	if err != nil {
+		return nil, err
+	}
+	if r.stream != nil && r.size > 0 {
+		req.Body, req.ContentLength = r.stream(), r.size
+		req.GetBody = func() (io.ReadCloser, error) { return r.stream(), nil }
 	}
 	for key, value := range r.header {
 		req.Header.Set(key, value)
 	}
 	response, err := session.Do(req)
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
-	defer func() { _ = response.Body.Close() }() // it was read, or is not wanted
-	if err := transport.CheckError(response, http.StatusOK, http.StatusCreated); err != nil {
-		return answer{}, err
+	if err := transport.CheckError(response, http.StatusOK, http.StatusCreated, http.StatusAccepted); err != nil {
+		_ = response.Body.Close() // it was read
+		return nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxManifest+1))
-	if err != nil {
-		return answer{}, err
-	}
-	if len(body) > maxManifest {
-		return answer{}, fmt.Errorf("the manifest is larger than %d MiB", maxManifest>>20)
-	}
-	return answer{header: response.Header, body: body}, nil
+	return response, nil
 }
 
 // session is who the client is to a repository: it asks how to log in once, and a bearer token that has run out is fetched
 // anew once.
 func (c *Client) session(ctx context.Context, r request) (*http.Client, error) {
-	scope := sessionKey(r)
+	scopes := scopesOf(r)
+	key := strings.Join(scopes, " ")
 	c.mu.Lock()
-	known := c.sessions[scope]
+	known := c.sessions[key]
 	c.mu.Unlock()
 	if known != nil {
 		return known, nil
@@ -256,29 +356,32 @@ func (c *Client) session(ctx context.Context, r request) (*http.Client, error) {
 		return nil, err
 	}
 	wire := transport.NewUserAgent(wire{c.transport}, userAgent)
-	trip, err := transport.NewWithContext(ctx, r.repo.Registry, auth, wire, []string{scope})
+	trip, err := transport.NewWithContext(ctx, r.repo.Registry, auth, wire, scopes)
 	if err != nil {
 		return nil, err
 	}
 	made := &http.Client{Transport: trip, CheckRedirect: checkRedirect}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sessions[scope] = made
+	c.sessions[key] = made
 	return made, nil
 }
 
 func (c *Client) forget(r request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.sessions, sessionKey(r))
+	delete(c.sessions, strings.Join(scopesOf(r), " "))
 }
 
-// sessionKey is the scope that a token is asked for: who only reads asks for no more.
-func sessionKey(r request) string {
-	if r.push {
-		return r.repo.Scope(transport.PushScope)
+// scopesOf are the scopes that a token is asked for: who only reads asks for no more.
+func scopesOf(r request) []string {
+	switch {
+	case r.mount != nil:
+		return []string{r.repo.Scope(transport.PushScope), r.mount.Scope(transport.PullScope)}
+	case r.push:
+		return []string{r.repo.Scope(transport.PushScope)}
 	}
-	return r.repo.Scope(transport.PullScope)
+	return []string{r.repo.Scope(transport.PullScope)}
 }
 
 // checkRedirect lets a registry send us elsewhere a few times; where to is for the dialer to allow.

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -207,13 +206,4 @@ func (p *Page) change(ctx context.Context, token string, apply func(*invitation)
 		}
 		return err
 	})
-}
-
-// mask shows enough of an address to recognise one's own.
-func mask(email string) string {
-	local, domain, _ := strings.Cut(email, "@")
-	for _, first := range local {
-		return string(first) + "•••@" + domain
-	}
-	return "•••@" + domain
 }

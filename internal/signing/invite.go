@@ -17,6 +17,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/cli/inert"
+	"gitlab.com/dynors/sirrat/internal/page"
 )
 
 const (
@@ -133,7 +134,7 @@ func (p *Page) inviteOne(ctx context.Context, project *v1alpha1.Project, obj *v1
 	}
 	if err := p.send(ctx, invitationMail(project, obj, inv, p.base+Prefix+token)); err != nil {
 		out.fail(s.Email, err, wait)
-		p.o.Log.Info("a link to a PV could not be mailed", "project", obj.Namespace, "pv", obj.Name, "to", mask(s.Email), "error", masked(err, s.Email))
+		p.o.Log.Info("a link to a PV could not be mailed", "project", obj.Namespace, "pv", obj.Name, "to", page.Mask(s.Email), "error", masked(err, s.Email))
 		return nil
 	}
 	if err := p.change(ctx, token, func(inv *invitation) error {
@@ -142,13 +143,13 @@ func (p *Page) inviteOne(ctx context.Context, project *v1alpha1.Project, obj *v1
 	}); err != nil {
 		return fmt.Errorf("note that the link to PV %s/%s was sent: %w", obj.Namespace, obj.Name, err)
 	}
-	p.o.Log.Info("a link to a PV was mailed", "project", obj.Namespace, "pv", obj.Name, "to", mask(s.Email))
+	p.o.Log.Info("a link to a PV was mailed", "project", obj.Namespace, "pv", obj.Name, "to", page.Mask(s.Email))
 	out.Sent++
 	return nil
 }
 
 func (out *Invited) fail(email string, err error, wait time.Duration) {
-	out.Failed = append(out.Failed, mask(email)+": "+masked(err, email))
+	out.Failed = append(out.Failed, page.Mask(email)+": "+masked(err, email))
 	if wait > 0 && (out.RetryAfter == 0 || wait < out.RetryAfter) {
 		out.RetryAfter = wait
 	}
@@ -156,7 +157,7 @@ func (out *Invited) fail(email string, err error, wait time.Duration) {
 
 // masked is what a mail server said, without the address that it likes to repeat.
 func masked(err error, email string) string {
-	return inert.Line(strings.ReplaceAll(err.Error(), email, mask(email)))
+	return inert.Line(strings.ReplaceAll(err.Error(), email, page.Mask(email)))
 }
 
 // Forget deletes what is of no more use of a PV's invitations: all once the PV is gone, and once it has a decision those
@@ -236,14 +237,14 @@ func (p *Page) send(ctx context.Context, m Message) error {
 
 // invitationMail is in the client's language.
 func invitationMail(project *v1alpha1.Project, obj *v1alpha1.PV, inv *invitation, link string) Message {
-	t := translator(firstLanguage(project.Spec.Client.Language))
+	t := texts.In(page.First(project.Spec.Client.Language))
 	name := projectName(project)
 	return Message{To: inv.Email, Subject: inert.Line(t("mail.subject", name, release(obj))),
-		Text: inert.Text(t("mail.text", inv.Signatory, project.Spec.Client.Name, name, release(obj), link, stampIn(firstLanguage(project.Spec.Client.Language), inv.Expires)))}
+		Text: inert.Text(t("mail.text", inv.Signatory, project.Spec.Client.Name, name, release(obj), link, page.Stamp(page.First(project.Spec.Client.Language), inv.Expires)))}
 }
 
 func codeMail(language string, project *v1alpha1.Project, obj *v1alpha1.PV, inv *invitation, code string) Message {
-	t := translator(language)
+	t := texts.In(language)
 	return Message{To: inv.Email, Subject: inert.Line(t("code.mail.subject", projectName(project))),
 		Text: inert.Text(t("code.mail.text", code[:codeDigits/2]+" "+code[codeDigits/2:], projectName(project), release(obj), int(codeValidity/time.Minute)))}
 }

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/page"
 )
 
 // Prefix of every path that a Page serves.
@@ -133,16 +134,16 @@ type request struct {
 
 // ServeHTTP implements http.Handler. It is what every request goes through: headers, bounds, panics, problems, log.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.secure(w)
-	if r.URL.Path == Prefix+p.views.styleName {
-		p.serveStyle(w, r)
+	page.Secure(w.Header(), p.https)
+	if r.URL.Path == Prefix+p.views.style.Name {
+		p.views.style.ServeHTTP(w, r)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
 	req := &request{ResponseWriter: w, Request: r.WithContext(ctx)}
-	req.chosen = chosenLanguage(r)
-	req.language = firstLanguage(req.chosen, acceptedLanguage(r))
+	req.chosen = page.Chosen(r)
+	req.language = page.First(req.chosen, page.Accepted(r))
 
 	token, action, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, Prefix), "/")
 	if action != "" || strings.HasSuffix(r.URL.Path, "/") {
@@ -208,7 +209,7 @@ func (p *Page) handle(r *request, rt route) error {
 		return err
 	}
 	r.visit = v
-	r.language = firstLanguage(r.chosen, v.doc.Language, acceptedLanguage(r.Request))
+	r.language = page.First(r.chosen, v.doc.Language, page.Accepted(r.Request))
 	return handler(r)
 }
 
@@ -230,24 +231,6 @@ func (r *request) readForm() error {
 	}
 	_ = http.NewResponseController(r.ResponseWriter).SetReadDeadline(time.Time{})
 	return nil
-}
-
-// secure sets the headers of every answer. Nothing is loaded but the stylesheet, nothing is kept by a browser or a proxy,
-// and the address of the page, which is the link, is told to nobody.
-func (p *Page) secure(w http.ResponseWriter) {
-	h := w.Header()
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("X-Robots-Tag", "noindex, nofollow")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-	if p.https {
-		h.Set("Strict-Transport-Security", "max-age=31536000")
-	}
 }
 
 // problem is a page that says what is wrong and what to do. Its texts are keys of the table of texts.

@@ -4,18 +4,16 @@ package signing
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"fmt"
 	"html/template"
 	"net/http"
-	"reflect"
 	"strconv"
 	"time"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/cli/inert"
+	"gitlab.com/dynors/sirrat/internal/page"
 	"gitlab.com/dynors/sirrat/internal/pv"
 )
 
@@ -28,19 +26,18 @@ var style []byte
 // views are the templates in each language, parsed once.
 type views struct {
 	byLanguage map[string]*template.Template
-	styleName  string // changes with its content, so that browsers may keep it
+	style      page.Stylesheet
 }
 
 func parseViews() (*views, error) {
-	sum := sha256.Sum256(style)
-	v := &views{byLanguage: map[string]*template.Template{}, styleName: "style-" + hex.EncodeToString(sum[:6]) + ".css"}
-	for _, language := range languages {
+	v := &views{byLanguage: map[string]*template.Template{}, style: page.NewStylesheet(style)}
+	for _, language := range page.Languages {
 		set, err := template.New("").Funcs(template.FuncMap{
-			"t":        translator(language),
-			"date":     func(s string) string { return dateIn(language, s) },
-			"stamp":    func(at time.Time) string { return stampIn(language, at) },
-			"decimal":  func(f float64) string { return decimalIn(language, f) },
-			"decision": func(d any) string { return translator(language)("decision." + fmt.Sprint(d)) },
+			"t":        texts.In(language),
+			"date":     func(s string) string { return page.Date(language, s) },
+			"stamp":    func(at time.Time) string { return page.Stamp(language, at) },
+			"decimal":  func(f float64) string { return page.Decimal(language, f) },
+			"decision": func(d any) string { return texts.In(language)("decision." + fmt.Sprint(d)) },
 			"inc":      func(i int) int { return i + 1 },
 		}).ParseFS(templateFiles, "templates/*.html")
 		if err != nil {
@@ -122,7 +119,7 @@ func (m *model) DateType(value string) string {
 func (m *model) DateHint() string { return "2026-12-31" }
 
 func (p *Page) newModel(r *request, name string) *model {
-	m := &model{Lang: r.language, Other: otherLanguage(r.language), Style: Prefix + p.views.styleName, Name: name, translate: translator(r.language)}
+	m := &model{Lang: r.language, Other: page.Other(r.language), Style: Prefix + p.views.style.Name, Name: name, translate: texts.In(r.language)}
 	if r.chosen != "" {
 		m.Query = "?lang=" + r.chosen
 	}
@@ -132,37 +129,15 @@ func (p *Page) newModel(r *request, name string) *model {
 	}
 	m.Path = Prefix + r.token
 	m.ProjectName, m.Release, m.Client = inert.Line(projectName(v.project)), inert.Line(release(v.pv)), inert.Line(v.pv.Spec.Client)
-	m.Masked, m.Signatory, m.Expires = inert.Line(mask(v.inv.Email)), v.inv.Signatory, v.inv.Expires
+	m.Masked, m.Signatory, m.Expires = inert.Line(page.Mask(v.inv.Email)), v.inv.Signatory, v.inv.Expires
 	m.Signed, m.Closed = v.pv.Status.Decision != "", !open(v.pv)
 	m.Mine = signedBy(v.pv, v.inv)
 	if v.session != "" { // only a session sees more than whom to ask for what
 		m.Doc, m.PV, m.UID, m.Form = *v.doc, v.pv.DeepCopy(), string(v.pv.UID), formToken(v.session)
-		makeInert(reflect.ValueOf(&m.Doc))
-		makeInert(reflect.ValueOf(&m.PV.Status))
+		page.EachText(&m.Doc, inert.Text)
+		page.EachText(&m.PV.Status, inert.Text)
 	}
 	return m
-}
-
-// makeInert changes every text in a value, so that no field can be forgotten in a template.
-func makeInert(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if !v.IsNil() {
-			makeInert(v.Elem())
-		}
-	case reflect.Slice:
-		for i := range v.Len() {
-			makeInert(v.Index(i))
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				makeInert(v.Field(i))
-			}
-		}
-	case reflect.String:
-		v.SetString(inert.Text(v.String()))
-	}
 }
 
 func (p *Page) render(r *request, status int, name string, fill func(*model)) error {
@@ -225,24 +200,7 @@ func (p *Page) redirect(r *request, action string) error {
 	return nil
 }
 
-// write has no error to return: the status is sent, and a browser that went away cannot be told.
 func write(r *request, status int, body []byte) error {
-	r.ResponseWriter.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	r.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = r.ResponseWriter.Write(body)
-	}
+	page.Write(r.ResponseWriter, r.Request, status, body)
 	return nil
-}
-
-func (p *Page) serveStyle(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.Set("Allow", "GET, HEAD")
-		w.WriteHeader(http.StatusMethodNotAllowed)
-		return
-	}
-	h.Set("Content-Type", "text/css; charset=utf-8")
-	h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	_ = write(&request{ResponseWriter: w, Request: r}, http.StatusOK, style)
 }

@@ -20,6 +20,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/envelope"
+	"gitlab.com/dynors/sirrat/internal/page"
 	"gitlab.com/dynors/sirrat/internal/pv"
 )
 
@@ -189,9 +190,9 @@ func (p *Page) postCode(r *request) error {
 			p.o.Log.Error(undo, "a code that was not sent counts", "project", v.pv.Namespace, "pv", v.pv.Name)
 		}
 		return &problem{status: http.StatusServiceUnavailable, title: "mail.down.title", detail: "mail.down.detail", retryAfter: time.Minute,
-			cause: fmt.Errorf("mail a code to %s: %s", mask(v.inv.Email), masked(err, v.inv.Email))}
+			cause: fmt.Errorf("mail a code to %s: %s", page.Mask(v.inv.Email), masked(err, v.inv.Email))}
 	}
-	p.o.Log.Info("a code to sign a PV was mailed", "project", v.pv.Namespace, "pv", v.pv.Name, "to", mask(v.inv.Email))
+	p.o.Log.Info("a code to sign a PV was mailed", "project", v.pv.Namespace, "pv", v.pv.Name, "to", page.Mask(v.inv.Email))
 	if d := carriedDraft(r.PostForm); d != nil {
 		return p.render(r, http.StatusOK, "enter", func(m *model) { m.Draft, m.Carried = d, true })
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // Deadline of everything that a test waits for.
-const Deadline = 3 * time.Minute
+const Deadline = 5 * time.Minute
 
 // poll is the time between two looks at what is waited for.
 const poll = 20 * time.Millisecond

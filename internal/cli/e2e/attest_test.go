@@ -85,7 +85,7 @@ func TestAttested(t *testing.T) {
 				return k.as(t, dev, nil, append(append([]string{"verify", image}, keys...), args...)...)
 			}
 			k.attested(t, name, 1)
-			verify().expect(t, 0, "Proven.", "#0 ci")
+			verify().expect(t, 0, "Proven: the image passed", "#0 ci")
 			verify("--gate", "qa").expect(t, 3, "gate qa: no verdict")
 
 			k.as(t, qa, nil, "approve", name, "qa", "--yes", "-n", k.project).expect(t, 0, "Gate qa is open")
@@ -99,8 +99,8 @@ func TestAttested(t *testing.T) {
 
 			o := verify("--gate", "ci", "--gate", "qa", "--gate", "production", "--client-key", key+".pub")
 			t.Log("\n" + o.out)
-			o.expect(t, 0, "Proven.", rel.Status.Bundle.Images[0].Digest, "#1 qa", "recette", qa, "#2 production", cto, "accepted, Claire Client", "the client's key verified")
-			verify("--client-key", key+".pub", "--lang", "fr").expect(t, 0, "Prouvé.")
+			o.expect(t, 0, "Proven: the image passed", rel.Status.Bundle.Images[0].Digest, "#1 qa", "recette", qa, "#2 production", cto, "accepted, Claire Client", "the client's key verified")
+			verify("--client-key", key+".pub", "--lang", "fr").expect(t, 0, "Prouvé : l’image a passé")
 			stranger := filepath.Join(k.dir, "stranger")
 			k.as(t, admin, nil, "pv", "keygen", "--out", stranger).expect(t, 0)
 			k.as(t, dev, nil, "verify", image, "--key", stranger+".pub").expect(t, 3, "another key than those given")
@@ -135,7 +135,7 @@ func TestAttestingHoldsNothingUp(t *testing.T) {
 	k.as(t, dev, nil, append([]string{"verify", image}, keys...)...).expect(t, 1, "docker login")
 	r.Misbehave(nil)
 	k.attested(t, name, 2)
-	k.as(t, dev, nil, append([]string{"verify", image, "--gate", "qa"}, keys...)...).expect(t, 0, "Proven.")
+	k.as(t, dev, nil, append([]string{"verify", image, "--gate", "qa"}, keys...)...).expect(t, 0, "Proven: the image passed")
 }
 
 // Nothing is attached unless the project asks for it.

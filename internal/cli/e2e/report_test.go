@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -46,18 +48,22 @@ spec:
 type pipeline struct {
 	t   *testing.T
 	env map[string]string
+	in  string
+	// now is the clock, if not the real one, and live says that there is a terminal.
+	now  func() time.Time
+	live bool
 }
 
 func (p *pipeline) run(args ...string) outcome {
 	p.t.Helper()
 	var out, errOut bytes.Buffer
-	code := cli.Main(p.t.Context(), cli.World{In: strings.NewReader(""), Out: &out, Err: &errOut, Zone: time.UTC, Getenv: func(n string) string { return p.env[n] }}, args)
+	code := cli.Main(p.t.Context(), cli.World{In: strings.NewReader(p.in), Out: &out, Err: &errOut, Zone: time.UTC, Now: p.now, IsTerminal: func(any) bool { return p.live }, Getenv: func(n string) string { return p.env[n] }}, args)
 	return outcome{out.String(), errOut.String(), code}
 }
 
 // with is the same job with other variables.
 func (p *pipeline) with(t *testing.T, pairs ...string) *pipeline {
-	other := &pipeline{t: t, env: map[string]string{}}
+	other := &pipeline{t: t, env: map[string]string{}, in: p.in}
 	for k, v := range p.env {
 		other.env[k] = v
 	}
@@ -148,6 +154,24 @@ func TestReport(t *testing.T) {
 		}
 		ci.with(t).run("report", jest, "--dry-run", "-o", "yaml").expect(t, 0, "format: junit")
 	})
+	t.Run("what repeats itself", func(t *testing.T) { // shrinks to less than what the server unpacks, and is sent all the same
+		job := ci.with(t, "CI_JOB_NAME", "repeated")
+		log := filepath.Join(t.TempDir(), "log.xml")
+		for _, size := range []int{2 << 20, 34 << 20} {
+			text := `<testsuite><testcase name="a"><system-out>` + strings.Repeat("ok\n", size/3) + `</system-out></testcase></testsuite>`
+			if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			job.run("report", log, "--fail-on", "never").expect(t, 0, "1 tests, 0 failed")
+		}
+	})
+	t.Run("standard input", func(t *testing.T) {
+		job := ci.with(t, "CI_JOB_NAME", "piped")
+		job.in = `<testsuite><testcase name="a"/></testsuite>`
+		job.run("report", "-", "--fail-on", "never").expect(t, 0, "stdin", "1 tests, 0 failed")
+		job.in = ""
+		job.run("report", "-", "--dry-run").expect(t, 1, "stdin", "empty")
+	})
 	t.Run("nothing is sent of what proves nothing", func(t *testing.T) {
 		cut := filepath.Join(t.TempDir(), "cut.xml")
 		if err := os.WriteFile(cut, []byte(`<testsuite><testcase/>`), 0o600); err != nil {
@@ -155,7 +179,74 @@ func TestReport(t *testing.T) {
 		}
 		job := ci.with(t, "SIRRAT_API_URL", "http://127.0.0.1:1/api")
 		job.run("report", jest, cut).expect(t, 1, "ends before it is complete", "1 of 2 files prove nothing")
-		job.run("report", filepath.Join(t.TempDir(), "none.xml")).expect(t, 1, "no such file")
+		for path, why := range map[string]string{filepath.Join(t.TempDir(), "none.xml"): "Name the files", t.TempDir(): "no report in the folder"} {
+			o := job.run("report", path)
+			o.expect(t, 1, why)
+			if strings.Contains(o.err, "KUBECONFIG") {
+				t.Errorf("a wrong way out: %s", o.err)
+			}
+		}
+	})
+	t.Run("a folder", func(t *testing.T) {
+		root := t.TempDir()
+		for name, text := range map[string]string{
+			"core/TEST-a.xml": `<testsuite><testcase name="a"/></testsuite>`, "web/TEST-a.xml": `<testsuite><testcase name="b"/><testcase name="c"/></testsuite>`,
+			"web/pom.xml": "<project/>",
+		} {
+			if err := os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		job := ci.with(t, "CI_JOB_NAME", "folder")
+		job.run("report", root, "--wait", "60s").expect(t, 0, "TEST-a.xml", "1 tests, 0 failed", "2 tests, 0 failed", "no reports: 1", "web/pom.xml: of none of the formats", "passed, karma")
+		var list v1alpha1.CIResultList
+		if err := k.client.List(t.Context(), &list, client.InNamespace(k.project)); err != nil {
+			t.Fatal(err)
+		}
+		stored := 0
+		for _, r := range list.Items {
+			if strings.HasPrefix(r.Spec.Job, "folder/") {
+				stored++
+			}
+		}
+		if stored != 2 {
+			t.Errorf("%d results are stored", stored)
+		}
+		cut := filepath.Join(root, "core", "TEST-b.xml")
+		if err := os.WriteFile(cut, []byte("<testsuite>"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		job.with(t, "SIRRAT_API_URL", "http://127.0.0.1:1/api").run("report", root).expect(t, 1, "1 of 3 files prove nothing")
+	})
+	t.Run("a long upload is told of", func(t *testing.T) {
+		large := filepath.Join(t.TempDir(), "large.xml")
+		var text strings.Builder // which shrinks little
+		text.WriteString(`<testsuite><testcase name="a"><system-out>`)
+		for i := range 200_000 {
+			fmt.Fprintf(&text, "%x\n", sha256.Sum256(fmt.Append(nil, i)))
+		}
+		text.WriteString(`</system-out></testcase></testsuite>`)
+		if err := os.WriteFile(large, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var tick atomic.Int64 // a clock that passes a second each time it is looked at
+		begin := time.Now()
+		job := ci.with(t, "CI_JOB_NAME", "large")
+		job.now = func() time.Time { return begin.Add(time.Duration(tick.Add(1)) * time.Second) }
+		for _, job.live = range []bool{false, true} {
+			o := job.run("report", large)
+			o.expect(t, 0, "1 tests, 0 failed", "sending "+large, " MB of ", " MB/s")
+			if strings.Contains(o.err, "\r") != job.live {
+				t.Errorf("on a terminal %t: %q", job.live, o.err)
+			}
+			o = job.run("report", large, "-o", "json")
+			if o.expect(t, 0); !json.Valid([]byte(o.out)) {
+				t.Errorf("for programs: %s", o.out)
+			}
+		}
 	})
 	t.Run("what the server refuses is not tried again", func(t *testing.T) {
 		o := ci.with(t).run("report", sampleFile("sarif/codeql.sarif"))

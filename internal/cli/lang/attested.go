@@ -6,24 +6,29 @@ package lang
 var attested = map[ID]text{
 	"verify.short": {"Prove through which gates an image went, with public keys alone", "Prouver par quels quality gates une image est passée, avec des clés publiques seules"},
 	"verify.long": {
-		"Read what SIRRAT attached to IMAGE in its registry (OCI referrers, or the tag sha256-… where the registry lists none) and check every signature on this machine: no cluster is asked. A tag is resolved first; what is proven is proven of the digest that is printed. Each demanded gate must have let the image pass; without --gate, at least one did and nothing that is attached is wrong. With --client-key, a gate that relied on a PV counts only if the client itself signed it with such a key. Registry credentials are those of `docker login`. Exit code 3, with every finding named, when it is not proven.",
-		"Lire ce que SIRRAT a attaché à IMAGE dans son registre (referrers OCI, ou le tag sha256-… si le registre n’en liste pas) et vérifier chaque signature sur cette machine : aucun cluster n’est interrogé. Un tag est d’abord résolu ; ce qui est prouvé l’est de l’empreinte affichée. Chaque gate exigé doit avoir laissé passer l’image ; sans --gate, il en faut un au moins et rien de faux parmi ce qui est attaché. Avec --client-key, un gate fondé sur un PV ne compte que si le client l’a signé lui-même d’une telle clé. Les accès au registre sont ceux de `docker login`. Code 3, chaque constat nommé, si la preuve manque.",
+		"Read what SIRRAT attached to IMAGE in its registry (OCI referrers, or the tag sha256-… where the registry lists none) and check every signature on this machine: no cluster is asked. A tag is resolved first; what is proven is proven of the digest that is printed. Each demanded gate must have let the image pass, in the project named by --project where the installation has several; without --gate, at least one did and nothing that is attached is wrong. With --client-key, a gate that relied on a PV counts only if the client itself signed it with such a key. Registry credentials are those of `docker login`. Exit codes: 0, proven; 1, not looked at: the registry, the image or a key cannot be read; 2, wrongly invoked; 3, not proven, with every finding named. In -o json and -o yaml the answer is `ok`, for the gates in `demanded`; what `passed` a gate is not yet proven to rest on its PV.",
+		"Lire ce que SIRRAT a attaché à IMAGE dans son registre (referrers OCI, ou le tag sha256-… si le registre n’en liste pas) et vérifier chaque signature sur cette machine : aucun cluster n’est interrogé. Un tag est d’abord résolu ; ce qui est prouvé l’est de l’empreinte affichée. Chaque gate exigé doit avoir laissé passer l’image, dans le projet de --project si l’installation en a plusieurs ; sans --gate, il en faut un au moins et rien de faux parmi ce qui est attaché. Avec --client-key, un gate fondé sur un PV ne compte que si le client l’a signé lui-même d’une telle clé. Les accès au registre sont ceux de `docker login`. Codes : 0, prouvé ; 1, non examiné : le registre, l’image ou une clé ne se lit pas ; 2, mal invoquée ; 3, non prouvé, chaque constat nommé. En -o json et -o yaml la réponse est `ok`, pour les gates de `demanded` ; ce qui a `passed` un gate n’est pas encore prouvé quant à son PV.",
 	},
 	"verify.example": {
-		"  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --key sirrat.pem\n  kubectl sirrat verify registry.example/shop/backend@sha256:… --key sirrat.pem \\\n    --gate client --gate production --client-key client.pub\n\n  # With revocations: what `sirrat keys list -o json` wrote\n  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --keys keys.json",
-		"  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --key sirrat.pem\n  kubectl sirrat verify registry.example/shop/backend@sha256:… --key sirrat.pem \\\n    --gate client --gate production --client-key client.pub\n\n  # Avec les révocations : ce que `sirrat keys list -o json` a écrit\n  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --keys cles.json",
+		"  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --key sirrat.pem\n  kubectl sirrat verify registry.example/shop/backend@sha256:… --key sirrat.pem \\\n    --project shop --gate client --gate production --client-key client.pub\n\n  # With revocations: what `sirrat keys list -o json` wrote\n  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --keys keys.json",
+		"  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --key sirrat.pem\n  kubectl sirrat verify registry.example/shop/backend@sha256:… --key sirrat.pem \\\n    --project shop --gate client --gate production --client-key client.pub\n\n  # Avec les révocations : ce que `sirrat keys list -o json` a écrit\n  kubectl sirrat verify registry.example/shop/backend:v1.3.0 --keys cles.json",
 	},
 	"flag.verify-key":        {"trust the installation's public key in `FILE`; may be repeated", "se fier à la clé publique de l’installation de `FICHIER` ; répétable"},
 	"flag.verify-keys":       {"trust the installation's keys in `FILE|URL`, as sirrat keys list -o json writes them; what a revoked one signed is refused", "se fier aux clés de l’installation de `FICHIER|URL`, telles que sirrat keys list -o json les écrit ; ce qu’une clé révoquée a signé est refusé"},
 	"flag.verify-client-key": {"demand that PVs are signed with the client's public key in `FILE`; may be repeated", "exiger que les PV soient signés de la clé publique du client de `FICHIER` ; répétable"},
 	"flag.verify-gate":       {"demand that the image passed the gate `NAME`; may be repeated", "exiger que l’image ait passé le gate `NOM` ; répétable"},
+	"flag.verify-project":    {"count what the project `NAME` says only; one installation signs for all of its projects", "ne compter que ce que dit le projet `NOM` ; une installation signe pour tous ses projets"},
 
 	"table.gate":        {"gate", "gate"},
+	"table.verdict":     {"verdict", "verdict"},
 	"table.environment": {"environment", "environnement"},
 	"table.approvals":   {"approvals", "approbations"},
 	"table.pv":          {"PV", "PV"},
 
-	"verify.proven":         {"Proven.", "Prouvé."},
+	"verify.proven":         {"Proven: the image passed %s.", "Prouvé : l’image a passé %s."},
+	"verify.opened":         {"Opened in an emergency, which is not passed: %s.", "Ouvert en urgence, ce qui n’est pas passé : %s."},
+	"verify.beside":         {"Other findings, on which nothing of this rests", "Autres constats, sur lesquels rien de cela ne repose"},
+	"verify.failed":         {"not passed", "non passé"},
 	"verify.not-proven":     {"Not proven.", "Non prouvé."},
 	"verify.missing":        {"Missing", "Manque"},
 	"verify.problems":       {"Findings", "Constats"},
@@ -42,6 +47,8 @@ var attested = map[ID]text{
 	"verify.pv-other-image": {"a PV is about other images", "un PV porte sur d’autres images"},
 	"verify.pv-unsigned":    {"a PV is not signed by the client's key that was given", "un PV n’est pas signé de la clé du client donnée"},
 	"verify.pv-missing":     {"the PV on which it relied is not attached", "le PV sur lequel il se fondait n’est pas attaché"},
+	"verify.pv-refused":     {"the client did not accept the PV on which it relied", "le client n’a pas accepté le PV sur lequel il se fondait"},
+	"verify.projects":       {"verdicts of several projects are attached; say which one counts with --project", "des verdicts de plusieurs projets sont attachés ; dites lequel compte avec --project"},
 
 	"error.not-proven":      {"%s is not proven", "%s n’est pas prouvé"},
 	"hint.nothing-attached": {"It went through no gate, or its project attaches nothing (Project.spec.attestations), or the registry's clean-up removed it.", "Elle n’est passée par aucun gate, ou son projet n’attache rien (Project.spec.attestations), ou le nettoyage du registre l’a retiré."},

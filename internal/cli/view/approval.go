@@ -40,7 +40,7 @@ type ComposeTexts struct{ Now, Then *string }
 func ApprovalSummary(a Approval, s Screen) string {
 	p := s.page()
 	g := a.Gate
-	p.line(1).put(bold, s.Lang.T("approve.title", gateName(g.Spec.Number, g.Name), g.Spec.Environment))
+	p.line(1).put(bold, s.Lang.T("approve.title", gateName(g.Spec.Number, g.Name), Guarded(g.Spec.Environment)))
 	for _, f := range []struct {
 		id    lang.ID
 		value string
@@ -73,6 +73,11 @@ func ApprovalSummary(a Approval, s Screen) string {
 
 // images compares what will run with what runs.
 func (p *page) images(a Approval) {
+	if a.Gate.Spec.Environment == "" {
+		p.heading(p.Lang.T("approve.artifacts"))
+		p.artifacts(a.Release)
+		return
+	}
 	if a.Current == nil {
 		p.heading(p.Lang.T("approve.images"), p.Lang.T("approve.against-nothing", a.Gate.Spec.Environment))
 	} else {

@@ -5,6 +5,7 @@ package view
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"gitlab.com/dynors/sirrat/internal/attestation"
@@ -25,6 +26,8 @@ var findings = []struct {
 	{attestation.ErrPVOther, "verify.pv-other-image"},
 	{attestation.ErrPVUnsigned, "verify.pv-unsigned"},
 	{attestation.ErrPVMissing, "verify.pv-missing"},
+	{attestation.ErrPVRefused, "verify.pv-refused"},
+	{attestation.ErrProjects, "verify.projects"},
 	{attestation.ErrGlass, "verify.emergency"},
 	{attestation.ErrGate, "verify.no-verdict"},
 	{attestation.ErrIncomplete, "verify.incomplete"},
@@ -32,14 +35,23 @@ var findings = []struct {
 }
 
 // Attested is the table of what was proven of an image, and what was not.
-func Attested(r attestation.Report, image string, ok bool, s Screen) string {
+// demanded are the gates that were asked for; none: any.
+func Attested(r attestation.Report, image string, demanded []string, s Screen) string {
 	p := s.page()
+	ok := r.OK(demanded)
+	passed, opened := gateNames(r)
+	if len(demanded) > 0 {
+		passed = demanded
+	}
 	if ok {
-		p.line(0).put(green, s.Lang.T("verify.proven"))
+		p.wrapped(p.line(0), green, s.Lang.T("verify.proven", strings.Join(passed, ", ")))
 	} else {
 		p.line(0).put(red, s.Lang.T("verify.not-proven"))
 	}
 	p.line(2).put(plain, image)
+	if len(opened) > 0 {
+		p.wrapped(p.line(2), yellow, s.Lang.T("verify.opened", strings.Join(opened, ", ")))
+	}
 	if len(r.Gates) > 0 {
 		p.blank()
 	}
@@ -49,16 +61,46 @@ func Attested(r attestation.Report, image string, ok bool, s Screen) string {
 		for _, g := range r.Gates {
 			v := g.Verdict
 			rows = append(rows, []string{
-				fmt.Sprintf("#%d %s", v.Gate.Number, v.Gate.Name), v.Gate.Environment, s.at(v.TimeVerified),
-				strings.TrimSpace(v.Gate.Release + " " + v.Gate.Version), approvalsCell(g, s), pvCell(&r, g, s),
+				fmt.Sprintf("#%d %s", v.Gate.Number, v.Gate.Name), verdictCell(g, s), v.Gate.Environment, s.at(v.TimeVerified),
+				strings.TrimSpace(v.Gate.Project + "/" + v.Gate.Release + " " + v.Gate.Version), approvalsCell(g, s), pvCell(&r, g, s),
 			})
 		}
-		text += Table([]lang.ID{"table.gate", "table.environment", "table.time", "table.release", "table.approvals", "table.pv"}, rows, s)
+		text += Table([]lang.ID{"table.gate", "table.verdict", "table.environment", "table.time", "table.release", "table.approvals", "table.pv"}, rows, s)
 	}
 	q := s.page()
 	q.findings("verify.missing", r.Missing)
-	q.findings("verify.problems", r.Problems)
+	title := lang.ID("verify.problems")
+	if ok {
+		title = "verify.beside"
+	}
+	q.findings(title, r.Problems)
 	return text + q.String()
+}
+
+// gateNames are the gates that the image passed, and those that were opened for it in an emergency and that it did not pass
+// besides.
+func gateNames(r attestation.Report) (passed, opened []string) {
+	for _, g := range r.Gates {
+		if name := g.Verdict.Gate.Name; g.Passed() && !slices.Contains(passed, name) {
+			passed = append(passed, name)
+		}
+	}
+	for _, g := range r.Gates {
+		if name := g.Verdict.Gate.Name; g.Verdict.Gate.BrokenGlass != nil && !slices.Contains(passed, name) && !slices.Contains(opened, name) {
+			opened = append(opened, name)
+		}
+	}
+	return passed, opened
+}
+
+func verdictCell(g attestation.GateProof, s Screen) string {
+	switch {
+	case g.Passed():
+		return s.Lang.T("verdict.Passed")
+	case g.Verdict.Gate.BrokenGlass != nil:
+		return s.Lang.T("verify.emergency")
+	}
+	return s.Lang.T("verify.failed")
 }
 
 func approvalsCell(g attestation.GateProof, s Screen) string {

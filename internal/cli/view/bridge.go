@@ -73,9 +73,11 @@ func Newest(releases []v1alpha1.Release) []v1alpha1.Release {
 	})
 }
 
-// span is one environment of the picture with the gates in front of it.
+// span is one environment of the picture with the gates in front of it; of a module, of which nothing is deployed, one gate,
+// and behind the last what is published.
 type span struct {
-	env     v1alpha1.Environment
+	env     v1alpha1.Environment   // of a module without a name, and current is what was published last
+	place   string                 // what is written on its stretch
 	gates   []v1alpha1.QualityGate // by number
 	current *v1alpha1.Release      // what stands there, when it still exists
 	column  int                    // of its gate
@@ -83,30 +85,72 @@ type span struct {
 }
 
 func (b Bridge) spans(s Screen) (spans []span, upright bool) {
-	environments := Order(b.Environments)
+	if spans = b.publication(); !b.isModule() || len(spans) == 0 {
+		spans = b.deployment()
+	}
 	start, step := deckStart, 0
-	if n := len(environments); n > 0 {
+	if n := len(spans); n > 0 {
 		step = min((s.width()-deckStart)/n, maxSpan)
 	}
 	if upright = step < minSpan; upright {
 		start, step = uprightStart, uprightSpan
 	}
-	for i, e := range environments {
-		sp := span{env: e, column: start + i*step, end: start + (i+1)*step}
-		for _, g := range b.Gates {
-			if g.Spec.Environment == e.Name {
-				sp.gates = append(sp.gates, g)
-			}
-		}
-		slices.SortFunc(sp.gates, func(a, b v1alpha1.QualityGate) int {
-			return cmp.Or(cmp.Compare(a.Spec.Number, b.Spec.Number), cmp.Compare(a.Name, b.Name))
-		})
+	for i := range spans {
+		spans[i].column, spans[i].end = start+i*step, start+(i+1)*step
+	}
+	return spans, upright
+}
+
+// deployment are the stretches of an application: its environments.
+func (b Bridge) deployment() (spans []span) {
+	for _, e := range Order(b.Environments) {
+		sp := span{env: e, place: e.Name, gates: b.guards(e.Name)}
 		if current := e.Status.Current; current != nil {
 			sp.current = b.release(current.Release)
 		}
 		spans = append(spans, sp)
 	}
-	return spans, upright
+	return spans
+}
+
+// isModule says whether nothing of the project is ever deployed. Somebody who may not read the Project sees it by its gates.
+func (b Bridge) isModule() bool {
+	if b.Project != nil {
+		return b.Project.IsModule()
+	}
+	return len(b.Environments) == 0
+}
+
+// publication are the stretches of a module: its gates, one behind the other.
+func (b Bridge) publication() (spans []span) {
+	for _, g := range b.guards("") {
+		spans = append(spans, span{gates: []v1alpha1.QualityGate{g}})
+	}
+	if len(spans) == 0 {
+		return nil
+	}
+	last := &spans[len(spans)-1]
+	last.place = Guarded("")
+	for i := range b.Releases {
+		r := &b.Releases[i]
+		if p := r.Status.Publication; p != nil && (last.current == nil || last.current.Status.Publication.At.Before(&p.At)) {
+			last.current, last.env.Status.Current = r, &v1alpha1.EnvironmentRelease{Release: r.Name, Version: r.Spec.Version}
+		}
+	}
+	return spans
+}
+
+// guards are the gates in front of an environment, or of the publication of a module, by number.
+func (b Bridge) guards(environment string) (gates []v1alpha1.QualityGate) {
+	for _, g := range b.Gates {
+		if g.Spec.Environment == environment {
+			gates = append(gates, g)
+		}
+	}
+	slices.SortFunc(gates, func(a, b v1alpha1.QualityGate) int {
+		return cmp.Or(cmp.Compare(a.Spec.Number, b.Spec.Number), cmp.Compare(a.Name, b.Name))
+	})
+	return gates
 }
 
 func (b Bridge) release(name string) *v1alpha1.Release {
@@ -197,15 +241,21 @@ func (p *page) picture(spans []span) {
 		gates.to(sp.column)
 		p.gateLabel(gates, sp, step-1)
 		towers.to(sp.column).put(cyan, "║")
-		deck.fill(cyan, "═", sp.column).put(cyan, "╬══ ")
-		deck.fit(bold, sp.env.Name, step-6).put(plain, " ")
+		deck.fill(cyan, "═", sp.column)
+		if sp.place == "" {
+			deck.put(cyan, "╬══")
+			continue
+		}
+		deck.put(cyan, "╬══ ").fit(bold, sp.place, step-6).put(plain, " ")
 	}
 	deck.fill(cyan, "═", spans[len(spans)-1].end-1).put(cyan, "▶")
 	for _, row := range []func(*line, span, int){p.standing, p.health, p.karma, p.hosts} {
 		l := p.line(0)
 		for _, sp := range spans {
 			l.to(sp.column).put(cyan, "║").to(sp.column + 2)
-			row(l, sp, sp.end-sp.column-3)
+			if sp.place != "" {
+				row(l, sp, sp.end-sp.column-3)
+			}
 		}
 	}
 }
@@ -216,7 +266,10 @@ func (p *page) uprightPicture(spans []span) {
 	for _, sp := range spans {
 		p.line(3).put(cyan, "║")
 		p.gateLabel(p.line(2).put(cyan, "═╬═ "), sp, p.width()-8)
-		p.line(3).put(cyan, "║  ").fit(bold, sp.env.Name, p.width()-8)
+		if sp.place == "" {
+			continue
+		}
+		p.line(3).put(cyan, "║  ").fit(bold, sp.place, p.width()-8)
 		for _, row := range []func(*line, span, int){p.standing, p.health, p.karma, p.hosts} {
 			if row(p.line(3).put(cyan, "║").to(8), sp, p.width()-8); sp.env.Status.Current == nil {
 				break
@@ -265,7 +318,9 @@ func (p *page) health(l *line, sp span, room int) {
 		return
 	}
 	phase, since := v1alpha1.PhaseAuthorized, ""
-	if e := standing(sp.current, sp.env.Name); e != nil {
+	if sp.env.Name == "" {
+		phase, since = v1alpha1.ReasonPublished, p.age(sp.current.Status.Publication.At.Time)
+	} else if e := standing(sp.current, sp.env.Name); e != nil {
 		phase = e.Phase
 		if e.HealthySince != nil && phase == v1alpha1.PhaseHealthy {
 			since = p.age(e.HealthySince.Time)
@@ -310,7 +365,7 @@ func firstUnit(duration string) string {
 func (p *page) hosts(l *line, sp span, room int) {
 	status := sp.env.Status
 	switch {
-	case status.Current == nil:
+	case status.Current == nil, sp.env.Name == "":
 	case sp.env.Spec.Hosts == nil:
 		l.fit(dim, p.Lang.T("status.external"), room)
 	case status.HostsMatched == 0:

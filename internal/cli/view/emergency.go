@@ -32,7 +32,7 @@ func Bypasses(criterion string) bool {
 // BreakGlass shows what is passed over, what is in the way all the same, and what it costs.
 func BreakGlass(e Emergency, s Screen) string {
 	p := s.page()
-	p.line(1).put(red, s.Lang.T("glass.title", gateName(e.Gate.Spec.Number, e.Gate.Name), e.Gate.Spec.Environment))
+	p.line(1).put(red, s.Lang.T("glass.title", gateName(e.Gate.Spec.Number, e.Gate.Name), Guarded(e.Gate.Spec.Environment)))
 	p.field("approve.release").put(plain, Label(e.Release))
 	p.field("approve.project").put(plain, e.Release.Namespace)
 	p.digestField("approve.bundle", e.Bundle.Hash)
@@ -66,7 +66,7 @@ func BreakGlass(e Emergency, s Screen) string {
 	} else {
 		p.wrapped(p.line(2).put(red, "✗ "), red, s.Lang.T("glass.cost-karma", *e.Cost, e.Release.Status.Karma, karmaAfter(e.Release, *e.Cost)))
 	}
-	p.wrapped(p.line(2).put(red, "✗ "), red, s.Lang.T("glass.cost-debt", e.Gate.Spec.Environment, e.User, e.Release.Name, e.Gate.Name))
+	p.wrapped(p.line(2).put(red, "✗ "), red, s.Lang.T("glass.cost-debt", Guarded(e.Gate.Spec.Environment), e.User, e.Release.Name, e.Gate.Name))
 	return p.String()
 }
 

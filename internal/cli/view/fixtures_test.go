@@ -57,6 +57,43 @@ func bridge() Bridge {
 	return b
 }
 
+// module is a project whose releases are published, with an Environment that somebody declared in vain.
+func module() Bridge {
+	b := Bridge{
+		Namespace: "dynors-core",
+		Project: &v1alpha1.Project{
+			ObjectMeta: metav1.ObjectMeta{Name: "dynors-core"},
+			Spec:       v1alpha1.ProjectSpec{Maven: []string{"com.dynors:core"}},
+			Status:     v1alpha1.ProjectStatus{Karma: 88, Level: "Saint"},
+		},
+		Environments: []v1alpha1.Environment{{ObjectMeta: metav1.ObjectMeta{Name: "dev"}}},
+		Gates:        []v1alpha1.QualityGate{qualityGate("published", 1, "", 1), qualityGate("ci", 0, "", 0)},
+	}
+	older, waits, fell := publishedModule(), publishedModule(), publishedModule()
+	older.Name, older.Spec.Version, older.Status.Publication.At = "v2.0.0", "v2.0.0", metav1.NewMicroTime(now.Add(-30*day))
+	waits.Name, waits.Spec.Version = "v2.2.0", "v2.2.0"
+	fell.Name, fell.Spec.Version = "v2.1.1", "v2.1.1"
+	for r, reason := range map[*v1alpha1.Release]string{&waits: v1alpha1.ReasonWaiting, &fell: v1alpha1.ReasonRefused} {
+		r.Status.Publication, r.Status.Reached = nil, ""
+		r.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: reason}}
+	}
+	waits.Status.Gates[1].Verdict, waits.Status.Next = v1alpha1.VerdictWaiting, "gate published: 1 approval(s)"
+	fell.Status.Gates[0].Verdict, fell.Status.Next = v1alpha1.VerdictRefused, "gate ci: 1 of 12 tests failed"
+	b.Releases = []v1alpha1.Release{older, publishedModule(), waits, fell}
+	return b
+}
+
+func publishedModule() v1alpha1.Release {
+	r := release("v2.1.0", "v2.1.0", "main", 3*day, 100, "Code Divin", v1alpha1.ReasonPublished, "published: com.dynors:core:2.1.0")
+	r.Status.Conditions[0].Status, r.Status.Reached = metav1.ConditionTrue, "published"
+	r.Status.Gates = []v1alpha1.GateVerdict{{Name: "ci", Verdict: v1alpha1.VerdictPassed}, {Name: "published", Number: 1, Verdict: v1alpha1.VerdictPassed}}
+	r.Status.Artifacts = []v1alpha1.ReleaseArtifact{{Coordinates: "com.dynors:core:2.1.0", Packaging: "jar", Files: []v1alpha1.ArtifactFile{
+		{Name: "core-2.1.0.pom", SHA256: digest("a")}, {Name: "core-2.1.0.jar", SHA256: digest("b")}}}}
+	r.Status.Bundle = &v1alpha1.Bundle{Environments: []v1alpha1.EnvironmentBundle{{Hash: digest("c")}}}
+	r.Status.Publication = &v1alpha1.Publication{BundleHash: digest("c"), At: metav1.NewMicroTime(now.Add(-2 * day))}
+	return r
+}
+
 func environment(name, after, release, version string, ready, matched int32) v1alpha1.Environment {
 	return v1alpha1.Environment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},

@@ -4,6 +4,7 @@ package view
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,7 +65,19 @@ func TestGolden(t *testing.T) {
 	first := approval
 	first.Current, first.PVs = nil, nil
 
+	published := publishedModule()
+	unread := module() // as somebody sees it who may not read the Project
+	unread.Project, unread.Environments = nil, nil
+	longWay := module()
+	for i := range int32(4) {
+		longWay.Gates = append(longWay.Gates, qualityGate(fmt.Sprintf("review-%d", i), 2+i, "", 0))
+	}
+
 	for name, got := range map[string]string{
+		"status-module":      Status(module(), screen(100)),
+		"status-module-fr":   Status(unread, french(screen(80))),
+		"status-module-60":   Status(longWay, screen(60)),
+		"release-module":     Release(module(), &published, screen(100)),
 		"status-100":         Status(bridge(), screen(100)),
 		"status-80":          Status(bridge(), screen(80)),
 		"status-60":          Status(bridge(), screen(60)),

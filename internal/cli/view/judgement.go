@@ -100,7 +100,7 @@ func (p *page) debts(debts []v1alpha1.Debt) {
 	}
 	p.heading(p.Lang.T("debt.title"))
 	for _, d := range debts {
-		text := p.Lang.T("debt.line", d.Gate, d.Environment, d.User, d.Reason)
+		text := p.Lang.T("debt.line", d.Gate, Guarded(d.Environment), d.User, d.Reason)
 		p.wrapped(p.line(2).put(red, "! ").put(bold, d.Release).put(plain, "  "), plain, text)
 		p.wrapped(p.line(4).put(yellow, "→ "), plain, p.Lang.T("debt.needs", d.User, d.Release, d.Gate))
 	}
@@ -173,12 +173,12 @@ func When(project string, r *v1alpha1.Release, s Screen) string {
 	p.blank()
 	column := 0
 	for _, g := range r.Status.Gates {
-		column = max(column, width(gateName(g.Number, g.Name)+" → "+g.Environment))
+		column = max(column, width(gateName(g.Number, g.Name)+" → "+Guarded(g.Environment)))
 	}
 	column = min(column, p.width()/2)
 	for _, g := range r.Status.Gates {
 		mark, c := verdictMark(g.Verdict)
-		l := p.line(2).put(c, mark+" ").fit(bold, gateName(g.Number, g.Name)+" → "+g.Environment, column).to(column + 6)
+		l := p.line(2).put(c, mark+" ").fit(bold, gateName(g.Number, g.Name)+" → "+Guarded(g.Environment), column).to(column + 6)
 		switch opens := p.opens(g); {
 		case g.Verdict == v1alpha1.VerdictPassed:
 			l.put(dim, p.verdict(g.Verdict))

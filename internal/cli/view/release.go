@@ -49,6 +49,7 @@ func (p *page) releaseHead(b Bridge, r *v1alpha1.Release) {
 		{"release.branch", r.Spec.Branch},
 		{"release.created", p.created(r)},
 		{"release.reached", r.Status.Reached},
+		{"release.published", p.publishedAt(r)},
 	}
 	for _, f := range fields {
 		if f.value != "" {
@@ -68,6 +69,14 @@ func (p *page) releaseHead(b Bridge, r *v1alpha1.Release) {
 // field starts a line with a label.
 func (p *page) field(id lang.ID) *line {
 	return p.line(3).put(dim, p.Lang.T(id)).to(14)
+}
+
+func (p *page) publishedAt(r *v1alpha1.Release) string {
+	if r.Status.Publication == nil {
+		return ""
+	}
+	at := r.Status.Publication.At.Time
+	return p.Lang.T("release.healthy-since", p.at(at), p.age(at))
 }
 
 func (p *page) created(r *v1alpha1.Release) string {
@@ -97,16 +106,37 @@ func (p *page) trackWithGates(r *v1alpha1.Release, spans []span) {
 		}
 		labels.to(sp.column)
 		for _, g := range sp.gates[:min(1, len(sp.gates))] {
-			labels.fit(bold, gateName(g.Spec.Number, g.Name)+" → "+sp.env.Name, room)
+			labels.fit(bold, gateName(g.Spec.Number, g.Name)+" → "+Guarded(sp.env.Name), room)
 		}
 	}
 	p.track(p.line(2), r, spans)
 }
 
+// Guarded is what a gate guards: an environment, or the publication of a module. The word is the same in both languages.
+func Guarded(environment string) string {
+	if environment == "" {
+		return "publication"
+	}
+	return environment
+}
+
+// artifacts are a module's, file by file.
+func (p *page) artifacts(r *v1alpha1.Release) {
+	for _, a := range r.Status.Artifacts {
+		p.line(2).put(bold, a.Coordinates)
+		for _, f := range a.Files {
+			p.line(6).put(plain, f.Name).put(dim, "  "+f.SHA256)
+		}
+		if a.Problem != "" {
+			p.wrapped(p.line(6).put(red, "✗ "), plain, a.Problem)
+		}
+	}
+}
+
 // gate draws a verdict, criterion by criterion.
 func (p *page) gate(g v1alpha1.GateVerdict) {
 	mark, c := verdictMark(g.Verdict)
-	l := p.line(2).put(c, mark+" ").put(bold, gateName(g.Number, g.Name)).put(plain, " → "+g.Environment)
+	l := p.line(2).put(c, mark+" ").put(bold, gateName(g.Number, g.Name)).put(plain, " → "+Guarded(g.Environment))
 	l.put(dim, "  "+p.verdict(g.Verdict))
 	if g.Message != "" && g.Verdict != v1alpha1.VerdictPassed {
 		p.wrapped(l.put(dim, " — "), plain, g.Message)
@@ -276,6 +306,7 @@ func (p *page) bundle(r *v1alpha1.Release) {
 		return
 	}
 	p.heading(p.Lang.T("release.bundle"))
+	p.artifacts(r)
 	for _, i := range b.Images {
 		p.line(2).put(bold, i.Name).put(dim, "  "+i.Repository)
 		p.line(6).put(plain, i.Digest)
@@ -285,12 +316,15 @@ func (p *page) bundle(r *v1alpha1.Release) {
 		p.line(6).put(plain, i.Digest)
 	}
 	for _, e := range b.Environments {
-		p.line(2).put(bold, e.Environment)
+		p.line(2).put(bold, Guarded(e.Environment))
 		if e.Problem != "" {
 			p.wrapped(p.line(6).put(red, "✗ "), plain, e.Problem)
 			continue
 		}
 		p.line(6).put(dim, p.Lang.T("release.bundle-hash")).to(16).put(plain, e.Hash)
+		if e.Environment == "" { // a module has no compose file
+			continue
+		}
 		p.line(6).put(dim, p.Lang.T("release.compose-hash")).to(16).put(plain, e.ComposeHash)
 		p.line(6).put(dim, p.Lang.T("release.values-hash")).to(16).put(plain, e.ValuesHash)
 	}

@@ -180,7 +180,10 @@ func (p *page) track(l *line, r *v1alpha1.Release, spans []span) {
 			if verdict == v1alpha1.VerdictRefused {
 				return
 			}
-			if verdict == v1alpha1.VerdictPassed {
+			switch {
+			case verdict == v1alpha1.VerdictPassed && sp.env.Name == "": // nothing follows but the next gate
+				rail, c, stopped = "━", green, false
+			case verdict == v1alpha1.VerdictPassed:
 				rail, c, stopped = "╍", yellow, false
 			}
 		}
@@ -191,11 +194,11 @@ func (p *page) track(l *line, r *v1alpha1.Release, spans []span) {
 	l.fill(c, rail, spans[len(spans)-1].end)
 }
 
-// hereIndex is the farthest environment in which the release stands now, or -1.
+// hereIndex is the farthest stretch on which the release stands now, or -1: an environment, or what a module has published.
 func hereIndex(r *v1alpha1.Release, spans []span) int {
 	here := -1
 	for i, sp := range spans {
-		if standing(r, sp.env.Name) != nil {
+		if standing(r, sp.env.Name) != nil || sp.env.Name == "" && sp.place != "" && r.Status.Publication != nil {
 			here = i
 		}
 	}
@@ -238,7 +241,7 @@ func verdictMark(v v1alpha1.Verdict) (string, colour) {
 
 func phaseMark(phase string) (string, colour) {
 	switch phase {
-	case v1alpha1.PhaseHealthy, v1alpha1.ReasonReady:
+	case v1alpha1.PhaseHealthy, v1alpha1.ReasonReady, v1alpha1.ReasonPublished:
 		return "✓", green
 	case v1alpha1.PhaseAuthorized, v1alpha1.PhaseDeploying, v1alpha1.ReasonProgressing, v1alpha1.ReasonWaiting,
 		v1alpha1.ReasonAwaitingAgent, v1alpha1.ReasonAwaitingSignature:

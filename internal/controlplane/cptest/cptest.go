@@ -39,7 +39,7 @@ import (
 const (
 	// Deadline bounds every wait of this package. It is far above what any of
 	// them takes, for machines under load.
-	Deadline = 2 * time.Minute
+	Deadline = 5 * time.Minute
 	poll     = 20 * time.Millisecond
 )
 

@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // How a registry knows who asks.
@@ -53,7 +55,7 @@ const (
 )
 
 // startTimeout bounds the start of the registry.
-const startTimeout = 30 * time.Second
+const startTimeout = 5 * time.Minute
 
 // Options of Start.
 type Options struct {
@@ -104,9 +106,10 @@ type Registry struct {
 	// Host is where clients reach it.
 	Host   string
 	server *httptest.Server
-	proxy  *httputil.ReverseProxy
-	tokens *tokens
-	auth   string
+	// backend is the registry itself, behind what counts and misbehaves.
+	backend http.Handler
+	tokens  *tokens
+	auth    string
 
 	mu    sync.Mutex
 	fault Fault
@@ -116,15 +119,7 @@ type Registry struct {
 // Start starts a registry; it is gone when the test is over.
 func Start(t testing.TB, o Options) *Registry {
 	t.Helper()
-	backend := freeAddress(t)
 	r := &Registry{TB: t, auth: o.Auth}
-	r.proxy = &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(p *httputil.ProxyRequest) {
-		p.SetURL(&url.URL{Scheme: "http", Host: backend})
-		p.Out.Host = r.Host
-		if o.TLS {
-			p.Out.Header.Set("X-Forwarded-Proto", "https")
-		}
-	}}
 	r.server = httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
 	r.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if o.TLS {
@@ -138,34 +133,29 @@ func Start(t testing.TB, o Options) *Registry {
 	})
 	r.Host = r.server.Listener.Addr().String()
 	if o.Referrers {
-		r.inProcess(backend)
+		r.backend = registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))
 	} else {
-		r.run(backend)
+		r.backend = r.run(o)
 	}
 	return r
 }
 
-// inProcess has the process itself answer at an address.
-func (r *Registry) inProcess(backend string) {
+// run starts the program, waits until it answers, and returns the way to it. It listens at a socket in the file system: a port that
+// is free now may be somebody else's by the time it is taken.
+func (r *Registry) run(o Options) http.Handler {
 	r.Helper()
-	listener, err := net.Listen("tcp", backend)
+	dir := r.TempDir()
+	short, err := os.MkdirTemp("", "registry") // a socket's path has 107 bytes at most
 	if err != nil {
 		r.Fatal(err)
 	}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true))}
-	go func() { _ = server.Serve(listener) }() // until it is closed
-	r.Cleanup(func() { _ = server.Close() })
-}
-
-// run starts the program and waits until it answers.
-func (r *Registry) run(backend string) {
-	r.Helper()
-	dir := r.TempDir()
+	r.Cleanup(func() { _ = os.RemoveAll(short) })
+	socket := filepath.Join(short, "socket")
 	config := map[string]any{
 		"version": "0.1",
 		"log":     map[string]any{"level": "error", "accesslog": map[string]any{"disabled": true}},
 		"storage": map[string]any{"filesystem": map[string]any{"rootdirectory": filepath.Join(dir, "data")}, "delete": map[string]any{"enabled": true}},
-		"http":    map[string]any{"addr": backend, "relativeurls": true},
+		"http":    map[string]any{"net": "unix", "addr": socket, "relativeurls": true},
 	}
 	switch r.auth {
 	case Htpasswd:
@@ -191,7 +181,11 @@ func (r *Registry) run(backend string) {
 		_ = cmd.Wait() // killed, or it says why
 		close(ended)
 	}()
+	way := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}
 	r.Cleanup(func() {
+		way.CloseIdleConnections()
 		_ = cmd.Process.Kill()
 		<-ended
 	})
@@ -199,7 +193,7 @@ func (r *Registry) run(backend string) {
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for !answers(ctx, backend) {
+	for !answers(ctx, way) {
 		select {
 		case <-ended:
 			r.Fatalf("docker-registry ended: %s", said.String())
@@ -208,6 +202,13 @@ func (r *Registry) run(backend string) {
 		case <-tick.C:
 		}
 	}
+	return &httputil.ReverseProxy{Transport: way, ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(p *httputil.ProxyRequest) {
+		p.SetURL(&url.URL{Scheme: "http", Host: r.Host})
+		p.Out.Host = r.Host
+		if o.TLS {
+			p.Out.Header.Set("X-Forwarded-Proto", "https")
+		}
+	}}
 }
 
 func (r *Registry) write(dir, file, text string) string {
@@ -219,12 +220,12 @@ func (r *Registry) write(dir, file, text string) string {
 	return path
 }
 
-func answers(ctx context.Context, address string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v2/", nil)
+func answers(ctx context.Context, way http.RoundTripper) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://registry/v2/", nil)
 	if err != nil {
 		return false
 	}
-	response, err := http.DefaultClient.Do(req)
+	response, err := way.RoundTrip(req)
 	if err != nil {
 		return false
 	}
@@ -255,16 +256,6 @@ func program(t testing.TB) string {
 		t.Fatalf("docker-registry: %v", err)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // CA is the certificate (PEM) of who vouches for the registry's.
@@ -338,7 +329,7 @@ func (r *Registry) Forward(w http.ResponseWriter, req *http.Request) {
 	if r.tokens != nil && r.tokens.expired(req) { // as one whose time is over is treated
 		req.Header.Set("Authorization", "Bearer expired")
 	}
-	r.proxy.ServeHTTP(w, req)
+	r.backend.ServeHTTP(w, req)
 }
 
 type counter struct {
@@ -375,14 +366,39 @@ func (c *countingBody) Read(p []byte) (int, error) {
 // Push pushes an image for two architectures, of which no two are the same, and returns the digest of its index.
 func (r *Registry) Push(repository, tag string) string {
 	r.Helper()
+	return r.pushIndex(repository, tag, func() (v1.Image, error) { return random.Image(4096, 2) })
+}
+
+// Layer is one of random bytes, which images of several releases may share.
+func Layer(t testing.TB, size int64) v1.Layer {
+	t.Helper()
+	layer, err := random.Layer(size, types.OCILayer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
+}
+
+// PushLayers pushes an image for two architectures, each with the layers and one of size bytes of its own, and returns the
+// digest of its index.
+func (r *Registry) PushLayers(repository, tag string, size int64, layers ...v1.Layer) string {
+	r.Helper()
+	return r.pushIndex(repository, tag, func() (v1.Image, error) {
+		return mutate.AppendLayers(empty.Image, append(slices.Clone(layers), Layer(r, size))...)
+	})
+}
+
+// pushIndex pushes an image for two architectures, each of them a new one.
+func (r *Registry) pushIndex(repository, tag string, image func() (v1.Image, error)) string {
+	r.Helper()
 	index := v1.ImageIndex(empty.Index)
 	for _, architecture := range []string{"amd64", "arm64"} {
-		image, err := random.Image(4096, 2)
+		platform, err := image()
 		if err != nil {
 			r.Fatal(err)
 		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
+			Add: platform, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
 		})
 	}
 	if err := remote.WriteIndex(r.Ref(repository, tag), index, r.options()...); err != nil {
@@ -393,6 +409,64 @@ func (r *Registry) Push(repository, tag string) string {
 		r.Fatal(err)
 	}
 	return digest.String()
+}
+
+// Pull reads an image for every architecture with all of its layers, as hosts do, and fails if anything is missing or other
+// than its digest says.
+func (r *Registry) Pull(repository, digest string) {
+	r.Helper()
+	ref, err := name.NewDigest(r.Host + "/" + repository + "@" + digest)
+	if err != nil {
+		r.Fatal(err)
+	}
+	index, err := remote.Index(ref, r.options()...)
+	if err != nil {
+		r.Fatal(err)
+	}
+	names, err := index.IndexManifest()
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, named := range names.Manifests {
+		image, err := index.Image(named.Digest)
+		if err != nil {
+			r.Fatal(err)
+		}
+		if _, err := image.RawConfigFile(); err != nil {
+			r.Fatal(err)
+		}
+		layers, err := image.Layers()
+		if err != nil {
+			r.Fatal(err)
+		}
+		for _, layer := range layers {
+			r.read(layer)
+		}
+	}
+}
+
+// read reads a layer to its end, where the library compares it with its digest.
+func (r *Registry) read(layer v1.Layer) {
+	r.Helper()
+	content, err := layer.Compressed()
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer content.Close()
+	if _, err := io.Copy(io.Discard, content); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// Has says whether a repository has a manifest of a digest.
+func (r *Registry) Has(repository, digest string) bool {
+	r.Helper()
+	ref, err := name.NewDigest(r.Host + "/" + repository + "@" + digest)
+	if err != nil {
+		r.Fatal(err)
+	}
+	_, err = remote.Head(ref, r.options()...)
+	return err == nil
 }
 
 // Digest is what a tag names; "" when it names nothing.
