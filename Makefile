@@ -55,21 +55,22 @@ demo: build ## Play the whole bridge on a real engine and registry, with no inpu
 .PHONY: test
 test: ## Run all tests; installs and starts a Docker engine if none answers. PKG= and RUN= narrow them.
 	@engine=$$(hack/engine.sh ensure $$$$); trap "hack/engine.sh stop $$$$" EXIT; \
-	  export DOCKER_HOST="$$engine"; hack/engine.sh registry >/dev/null || true; \
+	  export DOCKER_HOST="$$engine"; hack/engine.sh registry >/dev/null || true; hack/engine.sh need curl; \
 	  $(GO) run ./hack/testcount -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no engine and little time.
 	@$(GO) run ./hack/testcount -short -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
 
-# Packages whose fuzz targets make fuzz runs.
+# Packages that read what others send: files of pipelines for FUZZTIME each, the rest for ten seconds.
 FUZZED ?= ./internal/reports
+FUZZED_BRIEFLY ?= ./internal/attestation ./internal/hooks ./internal/idtoken ./internal/maven ./internal/sbom ./internal/sigstore
+FUZZTIME ?= 1m
 
 .PHONY: fuzz
-fuzz: ## Fuzz every reader of files that others send, each for a minute, as many at a time as there are cores: FUZZTIME=1m.
-	@for package in $(FUZZED); do $(GO) test -list '^Fuzz' $$package | sed -n "s#^Fuzz.*#$$package &#p"; done | \
-	  xargs -P $$(nproc) -L 1 sh -c 'out=$$($(GO) test -run "^$$" -fuzz "^$$1$$" -fuzztime $(or $(FUZZTIME),1m) -parallel 1 $$0 2>&1); \
-	    code=$$?; echo "$$1:"; echo "$$out" | tail -n $$([ $$code -eq 0 ] && echo 2 || echo 60); exit $$code'
+fuzz: ## Fuzz every reader of what others send, pipelines' files for FUZZTIME=1m each.
+	@hack/fuzz.sh $(FUZZTIME) $(FUZZED)
+	@hack/fuzz.sh 10s $(FUZZED_BRIEFLY)
 
 .PHONY: faults
 faults: ## Break everything that an agent depends on, at length, as root: KILLS=300 SEED= RUN=TestFaults/registry.
@@ -91,6 +92,8 @@ bench: ## Run the benchmarks of docs/architecture.md and print their figures; so
 	  $(GO) test -run '^$$' -bench Footprint -benchtime 1x ./agent; \
 	  $(GO) test -run '^$$' -bench Downtime -benchtime 1x -timeout 60m ./agent; \
 	  $(GO) test -run '^$$' -bench Append -benchtime 2000x ./internal/journal; \
+	  $(GO) test -run '^$$' -bench 'Promote$$' -benchtime 1000x ./internal/registry; \
+	  $(GO) test -run '^$$' -bench PromoteElsewhere -benchtime 20x ./internal/registry; \
 	  $(GO) test -run '^$$' -bench SoakEnd -benchtime 3x ./test/model; \
 	  $(GO) test -run '^$$' -bench Judge -benchtime 1x -timeout 30m ./test/model
 

@@ -87,7 +87,7 @@ services:
     restart: unless-stopped
     environment: {PASSWORD: "${PASSWORD:-}", SAY: "${SAY:-}"}
     ports: ["127.0.0.1:${PORT}:8080"]
-    healthcheck: {test: [CMD, /app, health], interval: 500ms, retries: 4, start_period: 500ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 4, start_period: 500ms}
 `
 
 func (s *server) webOrder(sequence int64, image string) order {
@@ -96,7 +96,7 @@ func (s *server) webOrder(sequence int64, image string) order {
 	o.images, o.values = map[string]string{"web": image}, map[string]string{"PORT": fmt.Sprint(s.port)}
 	o.checks = []v1alpha1.HealthCheck{{
 		HTTP:    &v1alpha1.HTTPCheck{URL: "http://127.0.0.1:${PORT}/health"},
-		Timeout: metav1.Duration{Duration: 30 * time.Second}, Interval: metav1.Duration{Duration: 100 * time.Millisecond}, Successes: 2,
+		Timeout: metav1.Duration{Duration: 2 * time.Minute}, Interval: metav1.Duration{Duration: 100 * time.Millisecond}, Successes: 2,
 	}}
 	return o
 }

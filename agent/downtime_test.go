@@ -182,7 +182,7 @@ services:
   web:
     image: web
     restart: unless-stopped
-    healthcheck: {test: [CMD, /app, health], interval: 300ms, retries: 10, start_period: 300ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 10, start_period: 300ms}
     stop_grace_period: 10s
 `, f.service)
 	if f.config != "" {

@@ -245,7 +245,7 @@ type order struct {
 }
 
 func (h *host) order(project string) order {
-	return order{project: project, environment: "dev", composeProject: project, sequence: 1, timeout: time.Minute}
+	return order{project: project, environment: "dev", composeProject: project, sequence: 1, timeout: 4 * time.Minute}
 }
 
 var rollouts = schema.GroupVersionResource{Group: v1alpha1.Group, Version: "v1alpha1", Resource: "rollouts"}

@@ -47,14 +47,14 @@ const stateful = `
 services:
   db:
     image: app
-    healthcheck: {test: [CMD, /app, health], interval: 500ms, retries: 4, start_period: 500ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 4, start_period: 500ms}
     volumes: [data:/data, /cache]
     networks: [inner]
   web:
     image: app
     restart: unless-stopped
     depends_on: {db: {condition: service_healthy}}
-    healthcheck: {test: [CMD, /app, health], interval: 500ms, retries: 4, start_period: 500ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 4, start_period: 500ms}
     networks: [inner]
 networks: {inner: {}}
 volumes: {data: {}}
@@ -230,7 +230,7 @@ func TestNeighbours(t *testing.T) {
 	steady, failing, leaving := s.webOrder(1, good), s.order(s.anotherProject()), s.order(s.anotherProject())
 	leaving.project, leaving.environment = s.project, "staging" // of the same project as the steady one
 	for _, o := range []*order{&failing, &leaving} {
-		o.compose, o.images, o.timeout = stateful, map[string]string{"db": good, "web": good}, time.Minute
+		o.compose, o.images = stateful, map[string]string{"db": good, "web": good}
 	}
 	names := []string{s.send(steady), s.send(failing), s.send(leaving)}
 	for _, name := range names {

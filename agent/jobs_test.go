@@ -27,10 +27,10 @@ services:
     ports: ["127.0.0.1:${PORT}:8080"]
     volumes: ["data:/data"]
     depends_on: {migrate: {condition: service_completed_successfully}}
-    healthcheck: {test: [CMD, /app, health], interval: 500ms, retries: 4, start_period: 500ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 4, start_period: 500ms}
   db:
     image: app
-    healthcheck: {test: [CMD, /app, health], interval: 500ms, retries: 4, start_period: 500ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 4, start_period: 500ms}
   migrate:
     image: app
     command: [job, migrate, "${TAKES:-0s}", "${CODE:-0}"]

@@ -62,7 +62,7 @@ func TestSickBefore(t *testing.T) {
   old:
     image: app
     ports: ["127.0.0.1:${OLD}:8080"]
-    healthcheck: {test: [CMD, /app, health], interval: 500ms, retries: 1, start_period: 500ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 1, start_period: 500ms}
 `
 		o.images["old"] = old
 		o.values["OLD"] = fmt.Sprint(port)

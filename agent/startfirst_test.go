@@ -32,7 +32,7 @@ services:
     deploy: {replicas: 2}
     environment: {NOTE: "${NOTE:-}"}
     depends_on: [db]
-    healthcheck: {test: [CMD, /app, health], interval: 300ms, retries: 5, start_period: 300ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 5, start_period: 300ms}
   db:
     image: db
     restart: unless-stopped

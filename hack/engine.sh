@@ -206,6 +206,8 @@ stop() {
 		done
 		! kill -0 "$pid" 2>/dev/null || die "the engine (process $pid) does not stop"
 	fi
+	# An engine that was slow to stop leaves the mounts of its containers.
+	awk -v below="$state/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r -n 1 umount -l || true
 	rm -rf "$state" || say "could not remove all of $state"
 }
 

@@ -33,7 +33,7 @@ func testUnhealthy(t *testing.T, e *testbed.Engine) {
 		{"check flaps", []string{"FLAP=400ms"}, nil, "check not passed within 6s|its healthcheck flaps|its healthcheck fails"}, // whichever comes first
 		{"crash loop", []string{"EXIT_AFTER=50ms"}, nil, "restarted"},
 		{"crash loop between two looks", []string{"EXIT_AFTER=1500ms"}, func(s string) string {
-			return strings.Replace(s, "healthcheck: {test: [CMD, /app, health], interval: 250ms, retries: 4, start_period: 500ms}", "", 1)
+			return strings.Replace(s, "healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 4, start_period: 500ms}", "", 1)
 		}, "restarted"},
 		{"out of memory", []string{"HOG=200000000"}, func(s string) string {
 			return strings.Replace(s, "restart: unless-stopped", "restart: \"no\"\n    mem_limit: 40m\n    memswap_limit: 40m", 1)
@@ -84,8 +84,8 @@ func saysOneOf(message, texts string) bool {
 func testHealthcheckFlaps(t *testing.T, e *testbed.Engine) {
 	w := newWorld(t, e)
 	w.run()
-	o := w.web(w.hub.image("app", 0, "VERSION=1", "FLAP=1500ms"), v1alpha1.RolloutSuperseded)
-	o.compose, o.checks = strings.Replace(web, "retries: 4, start_period: 500ms", "retries: 1", 1), nil
+	o := w.web(w.hub.image("app", 0, "VERSION=1", "FLAP=3s"), v1alpha1.RolloutSuperseded)
+	o.compose, o.checks = strings.Replace(web, "retries: 4, start_period: 500ms", "retries: 1, start_period: 1h", 1), nil // the first yes may be late
 	name := w.send(o)
 	since := w.await(name, v1alpha1.RolloutHealthy).HealthySince
 	for range 2 {

@@ -151,7 +151,7 @@ services:
     restart: unless-stopped
     stop_grace_period: 2s
     ports: ["127.0.0.1:${PORT}:8080"]
-    healthcheck: {test: [CMD, /app, health], interval: 250ms, retries: 4, start_period: 500ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 4, start_period: 500ms}
 `
 
 // twins is a compose file with two containers without a port, which can be started beside old ones.
@@ -162,7 +162,7 @@ services:
     restart: unless-stopped
     stop_grace_period: 2s
     scale: 2
-    healthcheck: {test: [CMD, /app, health], interval: 250ms, retries: 4, start_period: 500ms}
+    healthcheck: {test: [CMD, /app, health], interval: 1s, retries: 4, start_period: 500ms}
 `
 
 // migrating is a compose file with a job before the service.

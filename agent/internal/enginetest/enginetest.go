@@ -40,7 +40,7 @@ import (
 )
 
 // Deadline of everything that a test waits for.
-const Deadline = 90 * time.Second
+const Deadline = 5 * time.Minute
 
 // Prefix of every compose project that tests make.
 const Prefix = "sirrat-agenttest-"
