@@ -354,7 +354,8 @@ func open(s snapshot, st *v1alpha1.ReleaseStatus, environment string) {
 }
 
 // authorizedAt is now, but always after everything that was ever authorised for the environment, even if the clock was set
-// back: the time is the order in which releases replace each other there.
+// back: the time is the order in which releases replace each other there, and by it Rollouts and PVs are known to belong to an
+// authorisation. What was sent or signed under one that has been withdrawn since is never taken for the next one's.
 func authorizedAt(s snapshot, environment string, old *v1alpha1.ReleaseEnvironment) metav1.MicroTime {
 	at := s.now.Truncate(time.Microsecond)
 	after := func(t metav1.MicroTime) {
@@ -373,6 +374,16 @@ func authorizedAt(s snapshot, environment string, old *v1alpha1.ReleaseEnvironme
 	for _, env := range s.bridge {
 		if env.Name == environment && env.Status.Current != nil {
 			after(env.Status.Current.AuthorizedAt)
+		}
+	}
+	for _, r := range s.rollouts {
+		if sent, err := time.Parse(metav1.RFC3339Micro, r.Annotations[v1alpha1.AnnotationAuthorizedAt]); err == nil && r.Spec.Environment == environment {
+			after(metav1.NewMicroTime(sent))
+		}
+	}
+	for _, p := range s.pvs {
+		if p.Spec.Environment == environment {
+			after(p.Spec.Release.AuthorizedAt)
 		}
 	}
 	return metav1.NewMicroTime(at)

@@ -496,7 +496,7 @@ func (w *world) step(t *rapid.T) {
 func (w *world) sibling(env, phase string, newer time.Duration) *v1alpha1.Release {
 	o := w.newRelease(fmt.Sprintf("bbbbbb%d", len(w.s.siblings)))
 	o.CreationTimestamp = metav1.NewTime(w.s.release.CreationTimestamp.Add(newer))
-	o.Status.Environments = []v1alpha1.ReleaseEnvironment{{Name: env, Phase: phase, Message: "port in use", AuthorizedAt: metav1.NewMicroTime(w.s.now)}}
+	o.Status.Environments = []v1alpha1.ReleaseEnvironment{{Name: env, Phase: phase, Message: "port in use", AuthorizedAt: metav1.NewMicroTime(w.s.now.Truncate(time.Microsecond))}}
 	w.s.siblings = append(w.s.siblings, *o)
 	return &w.s.siblings[len(w.s.siblings)-1]
 }
@@ -623,6 +623,28 @@ func TestWorseResultsWithdrawWhatIsNotDeployedYet(t *testing.T) {
 	want := &v1alpha1.Returned{To: "development", Gate: "ci", By: "CI", Reason: "tests failed"}
 	if diff := cmp.Diff(want, st.Returned); diff != "" || w.entry("dev") != nil {
 		t.Errorf("dev %+v %s", w.entry("dev"), diff)
+	}
+}
+
+// A release that is let in anew, after it had been taken back, has nothing to do with what was sent before: not even if the
+// clock stood still in between.
+func TestALaterAuthorisationIsNotTheEarlierOne(t *testing.T) {
+	w := newWorld().pushed()
+	w.judge()
+	w.deploy(t, "dev", v1alpha1.RolloutRolledBack)
+	w.freeze("v2")
+	if w.judge(); w.entry("dev").Phase != v1alpha1.PhaseAuthorized {
+		t.Fatal(w.s.release.Status.Next)
+	}
+	passed := w.s.results
+	w.result(v1alpha1.TypeTests, v1alpha1.StatusFailed, 85)
+	if w.judge(); w.entry("dev") != nil {
+		t.Fatal(w.s.release.Status.Next)
+	}
+	w.s.results = passed
+	w.judge()
+	if w.judge(); w.entry("dev") == nil || w.entry("dev").Phase != v1alpha1.PhaseAuthorized {
+		t.Errorf("the Rollout before counted once more: %s", w.s.release.Status.Next)
 	}
 }
 
