@@ -365,7 +365,7 @@ func beside(found []Result) Result {
 func Worse(a, b string) bool { return badness(a) > badness(b) }
 
 // Worsens says whether b, of the same run as a, says anything worse than a. What a did not say at all is no worse, but for tests that
-// did not pass and findings: a status alone stands for none.
+// did not pass, that not one was run, and findings: a status alone stands for tests that all passed and for nothing found.
 func Worsens(a, b v1alpha1.CIResultSpec) bool {
 	switch {
 	case Worse(b.Status, a.Status),
@@ -373,7 +373,7 @@ func Worsens(a, b v1alpha1.CIResultSpec) bool {
 		a.Score != nil && b.Score != nil && *b.Score < *a.Score,
 		a.CoverageBase != nil && b.CoverageBase != nil && *b.CoverageBase < *a.CoverageBase,
 		a.Tests != nil && b.Tests != nil && worseTests(*b.Tests, *a.Tests),
-		a.Tests == nil && b.Tests != nil && b.Tests.Passed < TestsRun(*b.Tests),
+		a.Tests == nil && b.Tests != nil && (b.Tests.Passed < TestsRun(*b.Tests) || TestsRun(*b.Tests) == 0),
 		a.Maven != nil && b.Maven != nil && !sameComponents(*union(a.Maven, b.Maven), *a.Maven):
 		return true
 	case b.Vulnerabilities == nil:
