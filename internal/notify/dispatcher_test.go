@@ -461,12 +461,14 @@ func TestSteadyStateWritesNothing(t *testing.T) {
 		defer stop()
 		w.deployed("p1", "e1")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		before := w.stores
 		for range 10 {
 			w.phase("p1", "e9", "Authorized")
 			w.phase("p1", "e9", "Deploying")
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if w.stores != before {
 			t.Errorf("%d writes for nothing told", w.stores-before)
 		}
