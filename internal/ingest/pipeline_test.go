@@ -332,14 +332,14 @@ func TestComponentRetries(t *testing.T) {
 		t.Fatal(err)
 	}
 	var failing, asked atomic.Int64
-	var answer func(http.ResponseWriter)
+	var answer atomic.Pointer[func(http.ResponseWriter)]
 	through := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host = target.Scheme, target.Host
 	}}
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		if failing.Add(-1) >= 0 {
-			answer(w)
+			(*answer.Load())(w)
 			return
 		}
 		through.ServeHTTP(w, r)
@@ -356,7 +356,7 @@ func TestComponentRetries(t *testing.T) {
 		"hung": {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "curl: "},
 	} {
 		for _, end := range []string{"report", "gate", "deployment"} {
-			answer = tc.answer
+			answer.Store(&tc.answer)
 			failing.Store(1)
 			out, code := p.play(end, nil)
 			expect(t, out, code, 0, tc.says, "again in 1 s")
