@@ -4,8 +4,8 @@
 // and why it says no. The engine itself tells neither sizes nor when to come back.
 //
 // It never fetches layers. What it cannot reach, because only the engine knows the way (a mirror, a private CA), it reports
-// as an error that is no verdict: the engine's own pull decides. It imports the standard library and the parser of image
-// references only, because a whole registry library would weigh more than the rest of the agent's own code.
+// as an error that is no verdict: the engine's own pull decides. It imports the standard library, the parser of image
+// references and internal/dockerconfig only, because a whole registry library would weigh more than the rest of the agent's own code.
 package registry
 
 import (

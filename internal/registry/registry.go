@@ -16,7 +16,7 @@
 // Every call is bounded in time, a layer by the time in which nothing of it moves, and none waits: a registry that cannot answer is a Problem that says when it may be asked
 // again, and until then nothing is sent to it.
 //
-// It wraps github.com/google/go-containerregistry and may import internal/egress and internal/offline, whose source of images it is.
+// It wraps github.com/google/go-containerregistry and may import internal/dockerconfig, internal/egress and internal/offline, whose source of images it is.
 package registry
 
 import (
@@ -36,7 +36,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 
-	dockerconfig "github.com/docker/cli/cli/config"
+	"gitlab.com/dynors/sirrat/internal/dockerconfig"
 )
 
 // callTimeout bounds one call to a registry.
@@ -70,24 +70,19 @@ func keychainOf(dockerConfigJSON []byte) (authn.Keychain, error) {
 	if len(dockerConfigJSON) == 0 {
 		return anonymous{}, nil
 	}
-	file, err := dockerconfig.LoadFromReader(strings.NewReader(string(dockerConfigJSON)))
-	if err != nil {
-		return nil, errors.New("the registry secret is not a Docker config.json") // the cause could quote a password
+	if _, err := dockerconfig.For(dockerConfigJSON, ""); err != nil {
+		return nil, err
 	}
-	return keychainFunc(func(host string) (authn.Authenticator, error) {
-		if host == name.DefaultRegistry {
-			host = authn.DefaultAuthKey
-		}
-		auth, err := file.GetAuthConfig(host)
+	return keychainFunc(func(repository string) (authn.Authenticator, error) {
+		auth, err := dockerconfig.For(dockerConfigJSON, repository)
 		if err != nil {
-			return nil, fmt.Errorf("credentials for %s cannot be read", host)
+			return nil, err
 		}
-		if auth.Username == "" && auth.Password == "" && auth.IdentityToken == "" && auth.RegistryToken == "" && auth.Auth == "" {
+		if auth.IsZero() {
 			return authn.Anonymous, nil
 		}
 		return authn.FromConfig(authn.AuthConfig{
-			Username: auth.Username, Password: auth.Password, Auth: auth.Auth,
-			IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken,
+			Username: auth.Username, Password: auth.Password, IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken,
 		}), nil
 	}), nil
 }
@@ -302,10 +297,11 @@ func (c *Client) options(ctx context.Context) []remote.Option {
 	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(c.keychain), remote.WithTransport(c.transport)}
 }
 
-type keychainFunc func(host string) (authn.Authenticator, error)
+// keychainFunc knows the account for a repository, or for a registry's host.
+type keychainFunc func(repository string) (authn.Authenticator, error)
 
 func (f keychainFunc) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	return f(r.RegistryStr())
+	return f(r.String())
 }
 
 type anonymous struct{}

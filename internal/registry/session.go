@@ -212,6 +212,10 @@ func (c *Client) problem(ctx context.Context, r request, err error, wire *wireNo
 	if errors.Is(err, errTooLarge) { // which says nothing against the registry
 		return &Problem{Kind: KindMismatch, Doing: r.doing, Text: fmt.Sprintf("it is larger than %d KiB", cmp.Or(r.most, maxManifest)>>10), cause: err}
 	}
+	var own *Problem
+	if errors.As(err, &own) { // nothing was sent
+		return own
+	}
 	var t *transport.Error
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) || !errors.As(err, &t) { // on this machine's own addresses plain HTTP is tried as well
@@ -353,7 +357,7 @@ func (c *Client) session(ctx context.Context, r request) (*http.Client, error) {
 	}
 	auth, err := authn.Resolve(ctx, c.keychain, r.repo)
 	if err != nil {
-		return nil, err
+		return nil, &Problem{Kind: KindUnusable, Doing: r.doing, Text: err.Error() + ": mend the Secret of " + c.account, cause: err}
 	}
 	wire := transport.NewUserAgent(wire{c.transport}, userAgent)
 	trip, err := transport.NewWithContext(ctx, r.repo.Registry, auth, wire, scopes)
