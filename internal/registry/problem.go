@@ -163,6 +163,8 @@ func unanswered(r request, err error, timeout time.Duration) *Problem {
 		p.Text = fmt.Sprintf("nothing of it moved for %s", timeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		p.Text = "the registry ended the connection in the middle"
+	case errors.Is(err, errInTheOpen):
+		p.Kind, p.Text = KindUnusable, errInTheOpen.Error()
 	case errors.Is(err, egress.ErrBlocked):
 		p.Kind, p.Text = KindUnusable, egress.ErrBlocked.Error()+": whoever operates the server allows networks beyond the public internet with --allow-private-addresses"
 	case errors.As(err, &untrusted):

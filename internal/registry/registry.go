@@ -121,7 +121,8 @@ type Tagging struct {
 	Moves bool
 }
 
-// Tag gives a digest of a repository one more tag. Doing so again changes nothing and takes one HEAD.
+// Tag gives a digest of a repository one more tag. Doing so again changes nothing and takes one HEAD. In one process one at a time
+// asks for a tag and writes it, whatever its account: registries have no request that writes what is not there.
 func (c *Client) Tag(ctx context.Context, t Tagging) error {
 	repo, err := name.NewRepository(t.Repository)
 	if err != nil {
@@ -136,7 +137,12 @@ func (c *Client) Tag(ctx context.Context, t Tagging) error {
 			return p
 		}
 	}
+	leave, err := tagging.enter(ctx, repo.Name()+":"+t.Tag)
+	if err != nil {
+		return err
+	}
 	err = c.tag(ctx, repo, t)
+	leave()
 	var p *Problem
 	if errors.As(err, &p) && p.Until.IsZero() && p.Kind != KindNotFound {
 		p.Until = c.now().Add(mendPause)
@@ -294,7 +300,7 @@ func parse(ref string) (name.Reference, error) {
 }
 
 func (c *Client) options(ctx context.Context) []remote.Option {
-	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(c.keychain), remote.WithTransport(c.transport)}
+	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(c.keychain), remote.WithTransport(wire{c.transport, true})}
 }
 
 // keychainFunc knows the account for a repository, or for a registry's host.
