@@ -120,6 +120,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{"429 with Retry-After", fixed(refuse(head, manifests, 429, "TOOMANYREQUESTS", "Retry-After: 90")), registry.KindBusy, []string{"too many requests", "(429)"}, 90 * time.Second},
 		{"429 with a Retry-After of a year", fixed(refuse(head, manifests, 429, "TOOMANYREQUESTS", "Retry-After: 31536000")), registry.KindBusy, nil, 15 * time.Minute},
+		{"429 with a Retry-After beyond all numbers", fixed(refuse(head, manifests, 429, "TOOMANYREQUESTS", "Retry-After: 99999999999999999999")), registry.KindBusy, nil, 15 * time.Minute},
 		{"429 with a date", fixed(refuse(put, manifests, 429, "TOOMANYREQUESTS", "Retry-After: Mon, 02 Nov 2026 09:02:00 GMT")), registry.KindBusy, nil, 2 * time.Minute},
 		{"429 without Retry-After", fixed(refuse(head, manifests, 429, "TOOMANYREQUESTS")), registry.KindBusy, nil, 5 * time.Second},
 		{"503 with Retry-After", fixed(refuse(head, manifests, 503, "UNAVAILABLE", "Retry-After: 30")), registry.KindBusy, []string{"unavailable"}, 30 * time.Second},

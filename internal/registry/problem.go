@@ -182,7 +182,7 @@ var ownEnd = regexp.MustCompile(`[^ ]+:[0-9]+->`)
 // retryAfter reads the header of that name: seconds or a date (RFC 9110, 10.2.3). 0 when there is none that can be read.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
-	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
+	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) { // then it is the greatest there is
 		return bounded(time.Duration(seconds) * time.Second)
 	}
 	if at, err := http.ParseTime(value); err == nil {

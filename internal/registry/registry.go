@@ -22,8 +22,10 @@ package registry
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -241,11 +243,27 @@ func (c *Client) readManifest(ctx context.Context, repo name.Repository, push bo
 		c.known.Remove(key)
 		return manifest{}, &Problem{Kind: KindMismatch, Doing: doing, Text: fmt.Sprintf("the registry serves other bytes than this digest names: theirs is %s. Push the image again; nothing is made of what it serves", got)}
 	}
-	m := manifest{mediaType: answer.header.Get("Content-Type"), content: answer.body}
+	m := manifest{mediaType: mediaTypeOf(answer), content: answer.body}
 	if len(m.content) <= rememberedSize {
 		c.known.Add(key, m)
 	}
 	return m, nil
+}
+
+// mediaTypeOf is what a manifest says that it is, which registries compare with what it is put as; what it was called on the way where
+// it says nothing, as manifests of OCI need not.
+func mediaTypeOf(a answer) string {
+	var says struct {
+		MediaType string `json:"mediaType"`
+	}
+	if json.Unmarshal(a.body, &says) == nil && says.MediaType != "" {
+		return says.MediaType
+	}
+	kind, _, err := mime.ParseMediaType(a.header.Get("Content-Type"))
+	if err != nil {
+		return a.header.Get("Content-Type")
+	}
+	return kind
 }
 
 // digestOf asks with HEAD what a tag or digest names; with GET where a registry does not tell with HEAD.
