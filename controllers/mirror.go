@@ -51,6 +51,9 @@ func destinations(env v1alpha1.Environment, images []v1alpha1.FrozenImage) ([]v1
 		}
 		out = append(out, v1alpha1.FrozenImage{Name: img.Name, Repository: repository, Digest: img.Digest})
 	}
+	if one, other := confused(images, out); one != "" {
+		return nil, userErrorf("spec.registry of Environment %s puts images %s and %s into one repository, %s, where each would take the other's tags: give each its own", env.Name, one, other, repositoryOf(out, one))
+	}
 	return out, nil
 }
 
