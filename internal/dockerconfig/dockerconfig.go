@@ -100,7 +100,7 @@ func split(key string) (host, path string) {
 	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
 	host, path, _ = strings.Cut(key, "/")
 	path = strings.Trim(path, "/")
-	switch host = strings.ToLower(host); host {
+	switch host = strings.TrimSuffix(strings.ToLower(host), ":443"); host {
 	case "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com":
 		host = "docker.io"
 	}

@@ -15,6 +15,7 @@ func TestFor(t *testing.T) {
 		"encoded":                  {`{"auths":{"r.example":{"auth":"dTpjYW5hcnk="}}}`, "r.example/app", "u", ""},
 		"an address":               {`{"auths":{"https://r.example/v2/":` + named("u") + `}}`, "r.example/app", "u", ""},
 		"a port is another":        {`{"auths":{"r.example:5000":` + named("u") + `}}`, "r.example/app", "", ""},
+		"the port that is meant":   {`{"auths":{"r.example":` + named("u") + `}}`, "r.example:443/app", "u", ""},
 		"a host that begins so":    {`{"auths":{"r.example":` + named("u") + `}}`, "r.example.evil/app", "", ""},
 		"the hub":                  {`{"auths":{"https://index.docker.io/v1/":` + named("u") + `}}`, "docker.io/library/postgres", "u", ""},
 		"the hub as the library":   {`{"auths":{"docker.io":` + named("u") + `}}`, "index.docker.io/library/postgres", "u", ""},

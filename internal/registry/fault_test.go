@@ -367,6 +367,24 @@ func TestAttachIsGuarded(t *testing.T) {
 	}
 }
 
+// TestTokenServersAreNotQuoted: the library quotes the whole answer of a token server that has no token where it should be, which may
+// be a secret under another name, and longer than a condition can be.
+func TestTokenServersAreNotQuoted(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{Auth: registrytest.Token})
+	r.Push(repository, "dev-a1b2c3d")
+	r.Misbehave(func(w http.ResponseWriter, q *http.Request) bool {
+		if q.URL.Path != "/token" {
+			return false
+		}
+		fmt.Fprintf(w, `{"refresh_token":"canary","x":%q}`, strings.Repeat("x", 50<<10))
+		return true
+	})
+	_, err := newClient(t, r).Resolve(t.Context(), r.Host+"/"+repository+":dev-a1b2c3d")
+	if p := problem(t, err, registry.KindFailed); strings.Contains(p.Error(), "canary") || len(p.Error()) > 500 || !strings.Contains(p.Error(), "no token") {
+		t.Errorf("it says %.200q", p)
+	}
+}
+
 // redirecting sends whoever asks for a manifest elsewhere.
 func redirecting(to string) registrytest.Fault {
 	return func(w http.ResponseWriter, q *http.Request) bool {
