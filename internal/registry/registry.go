@@ -121,7 +121,12 @@ type Tagging struct {
 	Repository, Digest, Tag string
 	// Moves says that the tag may be taken from another digest. One that does not move is never overwritten.
 	Moves bool
+	// Overtaken, if not nil, is asked when it is this tag's turn to be written, and says whether it is another's by now.
+	Overtaken func() bool
 }
+
+// ErrOvertaken: the tag was not written, since it is another's by now.
+var ErrOvertaken = errors.New("the tag goes to another digest by now")
 
 // Tag gives a digest of a repository one more tag. Doing so again changes nothing and takes one HEAD. In one process one at a time
 // asks for a tag and writes it, whatever its account: registries have no request that writes what is not there.
@@ -169,6 +174,9 @@ func (c *Client) tag(ctx context.Context, repo name.Repository, t Tagging) error
 	m, err := c.manifest(ctx, repo, true, t.Digest)
 	if err != nil {
 		return err
+	}
+	if t.Overtaken != nil && t.Overtaken() {
+		return ErrOvertaken
 	}
 	answer, err := c.do(ctx, request{
 		repo: repo, push: true, doing: doing, method: http.MethodPut, path: "manifests/" + t.Tag, body: m.content, header: map[string]string{"Content-Type": m.mediaType},
