@@ -125,7 +125,7 @@ type Tagging struct {
 	Overtaken func() bool
 }
 
-// ErrOvertaken: the tag was not written, since it is another's by now.
+// ErrOvertaken says that the tag was not written, since it is another's by now.
 var ErrOvertaken = errors.New("the tag goes to another digest by now")
 
 // Tag gives a digest of a repository one more tag. Doing so again changes nothing and takes one HEAD. In one process one at a time
