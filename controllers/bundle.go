@@ -137,6 +137,10 @@ func (f *freezer) freeze(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.R
 			out.reason, out.message = registryReason(err), fmt.Sprintf("image %s: %s", img.Name, err)
 		}
 	}
+	if one, other := confused(out.bundle.Images, out.bundle.Images); one != "" && out.message == "" {
+		out.reason, out.message = v1alpha1.ReasonInvalid, fmt.Sprintf("images %s and %s of spec.images of the Project are both in %s with different digests, so that nobody "+
+			"could say which of them a service of a compose file is: give each a repository of its own", one, other, repositoryOf(out.bundle.Images, one))
+	}
 	for _, env := range bridge {
 		eb := v1alpha1.EnvironmentBundle{Environment: env.Name}
 		if out.message == "" {
@@ -160,6 +164,26 @@ func (f *freezer) freeze(ctx context.Context, p *v1alpha1.Project, r *v1alpha1.R
 		out.bundle.Environments = append(out.bundle.Environments, eb)
 	}
 	return out, nil
+}
+
+// confused names two images that are not the same and would be in one repository: at is where each of them is.
+func confused(images, at []v1alpha1.FrozenImage) (one, other string) {
+	for i := range at {
+		for j := range i {
+			here, err := registry.Repository(at[i].Repository)
+			there, err2 := registry.Repository(at[j].Repository)
+			same := images[i].Repository == images[j].Repository && images[i].Digest == images[j].Digest
+			if err == nil && err2 == nil && here == there && !same {
+				return at[j].Name, at[i].Name
+			}
+		}
+	}
+	return "", ""
+}
+
+func repositoryOf(images []v1alpha1.FrozenImage, name string) string {
+	i := slices.IndexFunc(images, func(img v1alpha1.FrozenImage) bool { return img.Name == name })
+	return images[i].Repository
 }
 
 // errRegistry marks failures that a registry may answer differently later.

@@ -514,6 +514,8 @@ func frozenNeeds(reason string) string {
 		return "a developer sets spec.version of the release"
 	case v1alpha1.ReasonNoRegistry:
 		return "somebody mends spec.packageRegistry of the Project"
+	case v1alpha1.ReasonInvalid:
+		return "somebody mends spec.images of the Project"
 	}
 	return "the registry answers"
 }

@@ -51,6 +51,9 @@ func destinations(env v1alpha1.Environment, images []v1alpha1.FrozenImage) ([]v1
 		}
 		out = append(out, v1alpha1.FrozenImage{Name: img.Name, Repository: repository, Digest: img.Digest})
 	}
+	if one, other := confused(images, out); one != "" {
+		return nil, userErrorf("spec.registry of Environment %s puts images %s and %s into one repository, %s, where each would take the other's tags: give each its own", env.Name, one, other, repositoryOf(out, one))
+	}
 	return out, nil
 }
 
@@ -127,30 +130,59 @@ func findMirror(mirrors []v1alpha1.ReleaseMirror, environment string) *v1alpha1.
 // the last time; nil when there is none.
 func completeMirror(rel *v1alpha1.Release, env v1alpha1.Environment) *v1alpha1.ReleaseMirror {
 	e, m := findEntry(rel.Status.Environments, env.Name), findMirror(rel.Status.Mirrors, env.Name)
-	if e == nil || m == nil || rel.Status.Bundle == nil || !m.AuthorizedAt.Equal(&e.AuthorizedAt) {
-		return nil
-	}
-	want, err := destinations(env, rel.Status.Bundle.Images)
-	if err != nil || !slices.Equal(m.Images, want) {
+	if e == nil || !servedBefore(rel, env) || !m.AuthorizedAt.Equal(&e.AuthorizedAt) {
 		return nil
 	}
 	return m
 }
 
-// unmirrored says why a release cannot be sent to an environment's hosts yet; "" when its images are where they pull them.
+// unmirrored says why a release cannot be sent to an environment's hosts yet; "" when its images are where they pull them. A way back
+// is not held up by a registry that cannot be asked: the hosts have on disk what it proved to serve when the release was there before.
 func unmirrored(rel *v1alpha1.Release, env v1alpha1.Environment) string {
 	if env.Spec.Registry == nil || rel.Status.Bundle != nil && len(rel.Status.Bundle.Images) == 0 || completeMirror(rel, env) != nil {
 		return ""
 	}
+	told := mirrorLine(rel, env)
+	if e := findEntry(rel.Status.Environments, env.Name); told != "" && e != nil && e.Rollback != "" && mirrorFails(rel) && servedBefore(rel, env) {
+		return ""
+	}
 	text := "its images are copied to " + registryName(env)
-	if c := findCondition(rel.Status.Conditions, v1alpha1.ConditionMirrored); c != nil && c.Reason != v1alpha1.ReasonMirrored {
-		for line := range strings.Lines(c.Message) {
-			if told, ok := strings.CutPrefix(strings.TrimSpace(line), env.Name+": "); ok {
-				return text + ": " + told
-			}
-		}
+	if told != "" {
+		text += ": " + told
 	}
 	return text
+}
+
+// mirrorFails says that a registry was asked and gave no answer that is of use.
+func mirrorFails(rel *v1alpha1.Release) bool {
+	c := findCondition(rel.Status.Conditions, v1alpha1.ConditionMirrored)
+	return c != nil && slices.Contains([]string{
+		v1alpha1.ReasonRegistryError, v1alpha1.ReasonRegistryBusy, v1alpha1.ReasonRegistryDenied, v1alpha1.ReasonRegistryFull, v1alpha1.ReasonImageNotFound,
+	}, c.Reason)
+}
+
+// servedBefore says that an environment's own registry served the images when the release was let in there earlier.
+func servedBefore(rel *v1alpha1.Release, env v1alpha1.Environment) bool {
+	m := findMirror(rel.Status.Mirrors, env.Name)
+	if m == nil || rel.Status.Bundle == nil {
+		return false
+	}
+	want, err := destinations(env, rel.Status.Bundle.Images)
+	return err == nil && slices.Equal(m.Images, want)
+}
+
+// mirrorLine is what the condition Mirrored says of an environment that waits; "" if nothing.
+func mirrorLine(rel *v1alpha1.Release, env v1alpha1.Environment) string {
+	c := findCondition(rel.Status.Conditions, v1alpha1.ConditionMirrored)
+	if c == nil || c.Reason == v1alpha1.ReasonMirrored {
+		return ""
+	}
+	for line := range strings.Lines(c.Message) {
+		if told, ok := strings.CutPrefix(strings.TrimSpace(line), env.Name+": "); ok {
+			return told
+		}
+	}
+	return ""
 }
 
 // registryName is what messages call an environment's own registry.

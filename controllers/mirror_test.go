@@ -442,6 +442,50 @@ func TestVersionOfTheOtherRegistryIsNeverOverwritten(t *testing.T) {
 	}
 }
 
+// TestWayBackWhileTheRegistryIsAway: a release that ran there, and whose images the registry served, is gone back to when the registry
+// cannot be asked: the hosts have it on disk. It is asked first.
+func TestWayBackWhileTheRegistryIsAway(t *testing.T) {
+	m := newMirrorBench(t, registrytest.Options{}, registrytest.Options{})
+	m.ours.Push("backend", "dev-aaaaaaa")
+	one := m.version()
+	m.cross(one)
+	m.report(m.rolloutOf(one, "production"), v1alpha1.RolloutHealthy)
+	m.ours.Push("backend", "dev-ddddddd")
+	two := m.versioned(commitD, "v1.3.1")
+	m.report(m.rolloutOf(two, "dev"), v1alpha1.RolloutHealthy)
+	m.annotate(two, v1alpha1.ApprovalPrefix+"production", "sirrat:server")
+	bad := m.rolloutOf(two, "production")
+	m.report(bad, v1alpha1.RolloutHealthy)
+	cptest.Wait(t, "the first release to have given way", func(ctx context.Context) error {
+		if err := m.c.Get(ctx, client.ObjectKeyFromObject(one), one); err != nil {
+			return err
+		}
+		for _, e := range one.Status.Environments {
+			if e.Name == "production" && e.Phase == v1alpha1.PhaseSuperseded {
+				return nil
+			}
+		}
+		return fmt.Errorf("environments %+v", one.Status.Environments)
+	})
+	m.theirs.Misbehave(registrytest.Down)
+	env := m.environment("production")
+	if err := m.c.Get(t.Context(), client.ObjectKeyFromObject(env), env); err != nil {
+		t.Fatal(err)
+	}
+	order := fmt.Sprintf("%s@%s: sirrat:server: invoices are wrong", one.UID, env.Status.Current.AuthorizedAt.UTC().Format(metav1.RFC3339Micro))
+	m.annotate(env, v1alpha1.AnnotationRollback, order)
+	ro := m.rollout("production", func(ro *v1alpha1.Rollout) error {
+		if ro.Spec.Release.UID != string(one.UID) || ro.Spec.Sequence <= bad.Spec.Sequence {
+			return fmt.Errorf("the newest is of %s", ro.Spec.Release.Name)
+		}
+		return nil
+	})
+	m.checkAuthorization(ro)
+	m.told(one, v1alpha1.ConditionMirrored, v1alpha1.ReasonRegistryBusy, "production: ", "503")
+	m.theirs.Misbehave(nil)
+	m.told(one, v1alpha1.ConditionMirrored, v1alpha1.ReasonMirrored)
+}
+
 // TestSlowMirrorHoldsNobodyUp: while the layers of one release move by and by, its progress can be read and other releases are
 // judged; a copy that is not wanted any more ends.
 func TestSlowMirrorHoldsNobodyUp(t *testing.T) {

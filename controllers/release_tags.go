@@ -193,10 +193,11 @@ func (r *releaseReconciler) tagIn(ctx context.Context, s *snapshot, release *v1a
 				return r.registries.again(err, s.now), err
 			}
 		}
-		done, err := tagAll(ctx, at.client, at.images, missing)
+		overtaken := func(t wantedTag) bool { return r.overtaken(ctx, release, *e, rivals(release, t)) }
+		done, err := tagAll(ctx, at.client, at.images, missing, overtaken)
 		if err != nil && !ownsOne(wanted, missing, done) { // one that nobody refuses spares the digest all the same
 			if spare, bad := environmentTaggings(v1alpha1.Environment{ObjectMeta: s.bridge[i].ObjectMeta}, release); bad == nil {
-				kept, _ := tagAll(ctx, at.client, at.images, spare) // what is wrong is told already
+				kept, _ := tagAll(ctx, at.client, at.images, spare, overtaken) // what is wrong is told already
 				done = append(done, kept...)
 			}
 		}
@@ -264,18 +265,36 @@ func newestIn(siblings []v1alpha1.Release, e v1alpha1.ReleaseEnvironment, commit
 	})
 }
 
-// tagAll gives every image every tag as far as it goes. done are the tags that all images have.
-func tagAll(ctx context.Context, images *registry.Client, frozen []v1alpha1.FrozenImage, tags []wantedTag) (done []string, err error) {
+// overtaken says that a tag that moves goes to another release by now: since the snapshot was taken registries and Harbor were asked,
+// which may take their time.
+func (r *releaseReconciler) overtaken(ctx context.Context, release *v1alpha1.Release, e v1alpha1.ReleaseEnvironment, commits string) bool {
+	var list v1alpha1.ReleaseList
+	if err := r.List(ctx, &list, client.InNamespace(release.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return false // then the snapshot counts
+	}
+	others := slices.DeleteFunc(list.Items, func(o v1alpha1.Release) bool { return o.UID == release.UID })
+	return !newestIn(others, e, commits)
+}
+
+// tagAll gives every image every tag as far as it goes. done are the tags that all images have. What moves and is overtaken is
+// left where it is.
+func tagAll(ctx context.Context, images *registry.Client, frozen []v1alpha1.FrozenImage, tags []wantedTag, overtaken func(wantedTag) bool) (done []string, err error) {
 	var problems []error
 	for _, tag := range tags {
-		missed := len(problems)
+		missed, left := len(problems), false
 		for _, img := range frozen {
-			err := images.Tag(ctx, registry.Tagging{Repository: img.Repository, Digest: img.Digest, Tag: tag.name, Moves: tag.moves})
-			if err != nil {
+			t := registry.Tagging{Repository: img.Repository, Digest: img.Digest, Tag: tag.name, Moves: tag.moves}
+			if tag.moves {
+				t.Overtaken = func() bool { return overtaken(tag) }
+			}
+			switch err := images.Tag(ctx, t); {
+			case errors.Is(err, registry.ErrOvertaken):
+				left = true
+			case err != nil:
 				problems = append(problems, err)
 			}
 		}
-		if len(problems) == missed {
+		if len(problems) == missed && !left {
 			done = append(done, tag.name)
 		}
 	}

@@ -3,12 +3,15 @@
 package controllers
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/lru"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/registry"
@@ -68,7 +71,7 @@ func TestTagsOfWhatIsInUseAreKept(t *testing.T) {
 	newer.UID = "newer"
 	newer.Status.Environments[0].Phase, newer.Status.Environments[0].AuthorizedAt = v1alpha1.PhaseHealthy, metav1.NewMicroTime(at.Add(time.Hour))
 	s := &snapshot{project: &v1alpha1.Project{}, bridge: []v1alpha1.Environment{env}, now: at, siblings: []v1alpha1.Release{*newer}}
-	reconciler := &releaseReconciler{looked: lru.New(lookedAt)}
+	reconciler := &releaseReconciler{Client: &cached{}, looked: lru.New(lookedAt)}
 	look := func(want time.Time, named string) {
 		t.Helper()
 		next, err := reconciler.tagEntry(t.Context(), s, release, entry, images)
@@ -141,7 +144,7 @@ func TestDigestsInUseKeepATagOfTheirOwn(t *testing.T) {
 			newer.Status.Environments[0].Phase, newer.Status.Environments[0].AuthorizedAt = v1alpha1.PhaseHealthy, metav1.NewMicroTime(at.Add(time.Hour))
 			s := &snapshot{project: &v1alpha1.Project{}, bridge: []v1alpha1.Environment{env}, now: at, siblings: []v1alpha1.Release{*newer}}
 			s.rollouts = []v1alpha1.Rollout{{Spec: v1alpha1.RolloutSpec{Environment: "production"}, Status: v1alpha1.RolloutStatus{Phase: c.phase}}}
-			reconciler := &releaseReconciler{looked: lru.New(lookedAt)}
+			reconciler := &releaseReconciler{Client: &cached{}, looked: lru.New(lookedAt)}
 			for range 2 {
 				_, err := reconciler.tagEntry(t.Context(), s, release, &release.Status.Environments[0], images)
 				if got := r.Digest("backend", "production-aaaaaaa"); (got == digest) != c.spared || (err != nil) != c.taken {
@@ -153,5 +156,49 @@ func TestDigestsInUseKeepATagOfTheirOwn(t *testing.T) {
 				s.now = s.now.Add(2 * tagsLook)
 			}
 		})
+	}
+}
+
+// cached is a cache that has these releases.
+type cached struct {
+	client.Client
+	releases []v1alpha1.Release
+}
+
+// List implements client.Client.
+func (c *cached) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+	list.(*v1alpha1.ReleaseList).Items = slices.Clone(c.releases)
+	return nil
+}
+
+// TestTagsThatWereOvertaken: a release that was authorised while this one's images were looked up has the tags that move, and keeps
+// them; a tag of this one's own is given all the same.
+func TestTagsThatWereOvertaken(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{})
+	ours, theirs := r.Push("backend", "dev-aaaaaaa"), r.Push("backend", "latest")
+	images, err := registry.New(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
+	env := v1alpha1.Environment{Spec: v1alpha1.EnvironmentSpec{Tags: []string{"latest", "x-{{ .SHA7 }}"}}}
+	env.Name = "dev"
+	release := &v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Commit: "aaaaaaa4e5f60718293a4b5c6d7e8f9001122334"}}
+	release.UID = "ours"
+	release.Status.Bundle = &v1alpha1.Bundle{Images: []v1alpha1.FrozenImage{{Name: "backend", Repository: r.Host + "/backend", Digest: ours}}}
+	release.Status.Environments = []v1alpha1.ReleaseEnvironment{{Name: "dev", Phase: v1alpha1.PhaseAuthorized, AuthorizedAt: metav1.NewMicroTime(at)}}
+	newer := release.DeepCopy()
+	newer.UID, newer.Spec.Commit = "newer", "bbbbbbb4e5f60718293a4b5c6d7e8f9001122334"
+	newer.Status.Environments[0].AuthorizedAt = metav1.NewMicroTime(at.Add(time.Second))
+	s := &snapshot{project: &v1alpha1.Project{}, bridge: []v1alpha1.Environment{env}, now: at} // of before
+	reconciler := &releaseReconciler{Client: &cached{releases: []v1alpha1.Release{*release, *newer}}, looked: lru.New(lookedAt)}
+	if _, err := reconciler.tagEntry(t.Context(), s, release, &release.Status.Environments[0], images); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Digest("backend", "latest"); got != theirs {
+		t.Errorf("latest names %s, want that of the newer release %s", got, theirs)
+	}
+	if diff := cmp.Diff([]string{"x-aaaaaaa"}, release.Status.Environments[0].Tags); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -4,8 +4,8 @@
 // and why it says no. The engine itself tells neither sizes nor when to come back.
 //
 // It never fetches layers. What it cannot reach, because only the engine knows the way (a mirror, a private CA), it reports
-// as an error that is no verdict: the engine's own pull decides. It imports the standard library and the parser of image
-// references only, because a whole registry library would weigh more than the rest of the agent's own code.
+// as an error that is no verdict: the engine's own pull decides. It imports the standard library, the parser of image
+// references and internal/dockerconfig only, because a whole registry library would weigh more than the rest of the agent's own code.
 package registry
 
 import (
@@ -58,7 +58,7 @@ type Client struct {
 // New makes a client.
 func New(insecure func(host string) bool) *Client {
 	make := func(tlsConfig *tls.Config) *http.Client {
-		return &http.Client{Timeout: callTimeout, Transport: &http.Transport{
+		return &http.Client{Timeout: callTimeout, CheckRedirect: checkRedirect, Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, DisableKeepAlives: true, ForceAttemptHTTP2: true,
 		}}
 	}
@@ -66,6 +66,34 @@ func New(insecure func(host string) bool) *Client {
 		insecure: insecure, strict: make(&tls.Config{MinVersion: tls.VersionTLS12}),
 		lenient: make(&tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}), //nolint:gosec // as the engine is configured
 	}
+}
+
+// client is the one for a host.
+func (c *Client) client(host string) *http.Client {
+	if c.insecure(host) {
+		return c.lenient
+	}
+	return c.strict
+}
+
+const maxRedirects = 5
+
+// checkRedirect lets a registry send us elsewhere, its storage as a rule, with nothing that proves who we are: Go's own rule takes
+// another port, or a name below the registry's, for the same server.
+func checkRedirect(to *http.Request, via []*http.Request) error {
+	first := via[0]
+	switch {
+	case len(via) >= maxRedirects:
+		return fmt.Errorf("the registry redirects more than %d times", maxRedirects)
+	case via[len(via)-1].URL.Scheme == "https" && to.URL.Scheme != "https":
+		return fmt.Errorf("the registry redirects to %s, which is not protected by TLS", to.URL.Host)
+	case to.URL.Host == first.URL.Host:
+	case to.Method != http.MethodGet: // its body is a token
+		return fmt.Errorf("the service for tokens redirects to %s", to.URL.Host)
+	default:
+		to.Header.Del("Authorization")
+	}
+	return nil
 }
 
 // Layer of an image, as it is transferred.
@@ -193,8 +221,8 @@ func (c *Client) session(ref string, auth Auth) (*session, string, error) {
 		host = "registry-1.docker.io"
 	}
 	s := &session{client: c, host: host, path: reference.Path(named), auth: auth, bases: []string{"https://" + host}}
-	if c.insecure(host) {
-		s.bases = []string{"http://" + host, "https://" + host}
+	if c.insecure(host) { // as the engine does: what speaks TLS is not asked without
+		s.bases = append(s.bases, "http://"+host)
 	}
 	return s, digested.Digest().String(), nil
 }
@@ -211,7 +239,7 @@ func (s *session) get(ctx context.Context, kind, digest string, into any) error 
 		var body []byte
 		body, err = s.ask(ctx, base+"/v2/"+s.path+"/"+kind+"/"+digest)
 		var status *StatusError
-		if errors.As(err, &status) {
+		if errors.As(err, &status) || err != nil && s.token != "" { // which is for whoever answered
 			return err
 		}
 		if err != nil {
@@ -242,7 +270,7 @@ func (s *session) ask(ctx context.Context, address string) ([]byte, error) {
 		if s.token != "" {
 			request.Header.Set("Authorization", s.token)
 		}
-		answer, err := s.http().Do(request)
+		answer, err := s.client.client(s.host).Do(request)
 		if err != nil {
 			return nil, err
 		}
@@ -265,13 +293,6 @@ func (s *session) ask(ctx context.Context, address string) ([]byte, error) {
 		}
 		return nil, statusOf(answer)
 	}
-}
-
-func (s *session) http() *http.Client {
-	if s.client.insecure(s.host) {
-		return s.client.lenient
-	}
-	return s.client.strict
 }
 
 func statusOf(answer *http.Response) error {
@@ -340,7 +361,7 @@ func (s *session) bearer(ctx context.Context, challenge map[string]string) (stri
 	} else if s.auth.Username != "" {
 		request.Header.Set("Authorization", s.auth.basic())
 	}
-	answer, err := s.http().Do(request)
+	answer, err := s.client.client(realm.Host).Do(request)
 	if err != nil {
 		return "", err
 	}

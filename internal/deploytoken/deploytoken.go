@@ -43,7 +43,8 @@ var (
 
 // Busy is an answer that asks to come back later.
 type Busy struct {
-	// After is how long GitLab asked to be left alone: Retry-After in seconds, as it sends it; 0 if it did not say.
+	// After is how long GitLab asked to be left alone: Retry-After in seconds, as it sends it, or until a moment, as proxies do; 0 if
+	// it did not say.
 	After time.Duration
 	text  string
 }
@@ -115,7 +116,7 @@ func (d API) List(ctx context.Context, prefix string) (tokens []Token, complete 
 				tokens = append(tokens, t)
 			}
 		}
-		if header.Get("X-Next-Page") == "" || len(list) == 0 {
+		if next, told := header["X-Next-Page"]; len(list) == 0 || told && next[0] == "" || !told && len(list) < perPage {
 			return tokens, true, nil
 		}
 	}
@@ -210,13 +211,20 @@ func answered(res *http.Response) error {
 	case status == http.StatusNotFound:
 		return fmt.Errorf("%s: %w", text, ErrNotFound)
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
-		seconds, err := strconv.ParseUint(res.Header.Get("Retry-After"), 10, 31)
-		if err != nil {
-			seconds = 0
-		}
-		return &Busy{min(time.Duration(seconds)*time.Second, maxAfter), text}
+		return &Busy{after(res.Header.Get("Retry-After")), text}
 	case status >= 300 && status < 500:
 		return fmt.Errorf("%s: %w", text, ErrRejected)
 	}
 	return errors.New(text)
+}
+
+// after reads a header Retry-After: seconds or a date (RFC 9110, 10.2.3). 0 when it is neither.
+func after(value string) time.Duration {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil || errors.Is(err, strconv.ErrRange) { // then it is the greatest there is
+		return min(time.Duration(seconds)*time.Second, maxAfter)
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return min(max(time.Until(at), 0), maxAfter)
+	}
+	return 0
 }

@@ -116,7 +116,7 @@ func TestBusy(t *testing.T) {
 		status int
 		after  string
 		want   time.Duration
-	}{{429, "30", 30 * time.Second}, {503, "60", time.Minute}, {429, "99999999", 15 * time.Minute}, {429, "-5", 0}, {429, "soon", 0}, {503, "", 0}} {
+	}{{429, "30", 30 * time.Second}, {503, "60", time.Minute}, {429, "99999999", 15 * time.Minute}, {429, "99999999999999999999", 15 * time.Minute}, {429, "Fri, 01 Jan 2996 00:00:00 GMT", 15 * time.Minute}, {429, "-5", 0}, {429, "soon", 0}, {503, "", 0}} {
 		p.Misbehave(func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Retry-After", c.after)
 			w.WriteHeader(c.status)
@@ -143,5 +143,24 @@ func TestEndlessList(t *testing.T) {
 	list, complete, err := api(p).List(t.Context(), "x")
 	if err != nil || complete || len(list) != pages || pages > 100 {
 		t.Errorf("%d of %d pages, %v, %v", len(list), pages, complete, err)
+	}
+}
+
+// A proxy that drops GitLab's headers does not make a page of many the last one.
+func TestPagesWithoutHeaders(t *testing.T) {
+	p := pullcredstest.NewGitLab(t, time.Now, "dynors/shop")
+	p.Misbehave(func(w http.ResponseWriter, q *http.Request) bool {
+		page := []string{}
+		for i := range 100 {
+			page = append(page, fmt.Sprintf(`{"id":%d,"name":"x"}`, i+1))
+		}
+		if q.URL.Query().Get("page") == "2" {
+			page = page[:3]
+		}
+		fmt.Fprintf(w, "[%s]", strings.Join(page, ","))
+		return true
+	})
+	if list, complete, err := api(p).List(t.Context(), "x"); err != nil || !complete || len(list) != 103 {
+		t.Errorf("%d, %v, %v", len(list), complete, err)
 	}
 }

@@ -99,6 +99,7 @@ func TestProblems(t *testing.T) {
 		{412, nil, `{}`, KindRefused, 0, "(412)"},
 		{429, map[string]string{"Retry-After": "30"}, `{}`, KindBusy, 30 * time.Second, "(429)"},
 		{503, map[string]string{"Retry-After": "99999999"}, `{}`, KindBusy, maxRetryAfter, "(503)"},
+		{503, map[string]string{"Retry-After": "99999999999999999999"}, `{}`, KindBusy, maxRetryAfter, "(503)"},
 		{503, map[string]string{"Retry-After": "soon"}, `{}`, KindBusy, 0, "(503)"},
 		{502, nil, strings.Repeat("x", 1<<20), KindFailed, 0, "(502)"},
 		{302, map[string]string{"Location": "https://elsewhere.example/"}, ``, KindFailed, 0, "(302)"},

@@ -166,7 +166,7 @@ func (c *Client) said(body []byte) string {
 func (c *Client) retryAfter(h http.Header) time.Time {
 	now, value := c.now(), h.Get("Retry-After")
 	var wait time.Duration
-	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
+	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) { // then it is the greatest there is
 		wait = time.Duration(seconds) * time.Second
 	} else if at, err := http.ParseTime(value); err == nil {
 		wait = at.Sub(now)

@@ -120,6 +120,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{"429 with Retry-After", fixed(refuse(head, manifests, 429, "TOOMANYREQUESTS", "Retry-After: 90")), registry.KindBusy, []string{"too many requests", "(429)"}, 90 * time.Second},
 		{"429 with a Retry-After of a year", fixed(refuse(head, manifests, 429, "TOOMANYREQUESTS", "Retry-After: 31536000")), registry.KindBusy, nil, 15 * time.Minute},
+		{"429 with a Retry-After beyond all numbers", fixed(refuse(head, manifests, 429, "TOOMANYREQUESTS", "Retry-After: 99999999999999999999")), registry.KindBusy, nil, 15 * time.Minute},
 		{"429 with a date", fixed(refuse(put, manifests, 429, "TOOMANYREQUESTS", "Retry-After: Mon, 02 Nov 2026 09:02:00 GMT")), registry.KindBusy, nil, 2 * time.Minute},
 		{"429 without Retry-After", fixed(refuse(head, manifests, 429, "TOOMANYREQUESTS")), registry.KindBusy, nil, 5 * time.Second},
 		{"503 with Retry-After", fixed(refuse(head, manifests, 503, "UNAVAILABLE", "Retry-After: 30")), registry.KindBusy, []string{"unavailable"}, 30 * time.Second},
@@ -363,6 +364,24 @@ func TestAttachIsGuarded(t *testing.T) {
 		if seen := r.Take(); len(seen) > 0 {
 			t.Errorf("%s: %d requests arrived", name, len(seen))
 		}
+	}
+}
+
+// TestTokenServersAreNotQuoted: the library quotes the whole answer of a token server that has no token where it should be, which may
+// be a secret under another name, and longer than a condition can be.
+func TestTokenServersAreNotQuoted(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{Auth: registrytest.Token})
+	r.Push(repository, "dev-a1b2c3d")
+	r.Misbehave(func(w http.ResponseWriter, q *http.Request) bool {
+		if q.URL.Path != "/token" {
+			return false
+		}
+		fmt.Fprintf(w, `{"refresh_token":"canary","x":%q}`, strings.Repeat("x", 50<<10))
+		return true
+	})
+	_, err := newClient(t, r).Resolve(t.Context(), r.Host+"/"+repository+":dev-a1b2c3d")
+	if p := problem(t, err, registry.KindFailed); strings.Contains(p.Error(), "canary") || len(p.Error()) > 500 || !strings.Contains(p.Error(), "no token") {
+		t.Errorf("it says %.200q", p)
 	}
 }
 

@@ -132,20 +132,34 @@ const maxSaid = 200
 // said is what a registry said about its answer, to be put behind its code; "" when it said nothing.
 func said(t *transport.Error) string {
 	for _, e := range t.Errors {
-		text := strings.Map(func(r rune) rune {
-			if !unicode.IsPrint(r) {
-				return -1
-			}
-			return r
-		}, string(e.Code)+" "+e.Message)
-		if len(text) > maxSaid {
-			text = strings.ToValidUTF8(text[:maxSaid], "") + "…"
-		}
-		if text = strings.TrimSpace(text); text != "" {
+		if text := printable(string(e.Code)+" "+e.Message, maxSaid); text != "" {
 			return ", " + text
 		}
 	}
 	return ""
+}
+
+// maxCause bounds the text of an error that is not our own, in bytes.
+const maxCause = 400
+
+// inBrief is the first line of an error's text: behind it the library quotes what it was answered, a token server's secrets among it.
+func inBrief(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	return strings.TrimSuffix(printable(first, maxCause), ":")
+}
+
+// printable is a text without what could not be shown, cut to so many bytes.
+func printable(text string, most int) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, text)
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return strings.TrimSpace(text)
 }
 
 // unanswered is the problem of a call that had no answer.
@@ -163,12 +177,14 @@ func unanswered(r request, err error, timeout time.Duration) *Problem {
 		p.Text = fmt.Sprintf("nothing of it moved for %s", timeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		p.Text = "the registry ended the connection in the middle"
+	case errors.Is(err, errInTheOpen):
+		p.Kind, p.Text = KindUnusable, errInTheOpen.Error()
 	case errors.Is(err, egress.ErrBlocked):
 		p.Kind, p.Text = KindUnusable, egress.ErrBlocked.Error()+": whoever operates the server allows networks beyond the public internet with --allow-private-addresses"
 	case errors.As(err, &untrusted):
 		p.Text = fmt.Sprintf("the certificate is not trusted: %v. For a private authority put its certificate under ca.crt into the Secret of %s", untrusted.Err, projectAccount)
 	default:
-		p.Text = ownEnd.ReplaceAllString(err.Error(), "")
+		p.Text = inBrief(ownEnd.ReplaceAllString(err.Error(), ""))
 	}
 	return p
 }
@@ -180,7 +196,7 @@ var ownEnd = regexp.MustCompile(`[^ ]+:[0-9]+->`)
 // retryAfter reads the header of that name: seconds or a date (RFC 9110, 10.2.3). 0 when there is none that can be read.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
-	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil {
+	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) { // then it is the greatest there is
 		return bounded(time.Duration(seconds) * time.Second)
 	}
 	if at, err := http.ParseTime(value); err == nil {

@@ -5,6 +5,7 @@ package registry_test
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -150,4 +151,23 @@ func problem(t *testing.T, err error, want registry.Kind) *registry.Problem {
 		t.Errorf("the password is in %q", err)
 	}
 	return p
+}
+
+// TestManifestsOfAnotherType: what a manifest says of itself is what it is put as, whatever a proxy calls it.
+func TestManifestsOfAnotherType(t *testing.T) {
+	for _, told := range []string{"application/json", "", "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json; charset=utf-8"} {
+		r := registrytest.Debian(t)
+		index := r.Push(repository, "dev-a1b2c3d")
+		r.Misbehave(through(r, http.MethodGet, "/manifests/", func(w http.ResponseWriter, whole *httptest.ResponseRecorder, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{told}
+			_, _ = w.Write(whole.Body.Bytes())
+		}))
+		client := newClient(t, r)
+		if err := client.Tag(t.Context(), registry.Tagging{Repository: r.Host + "/" + repository, Digest: index, Tag: "v1.3.0"}); err != nil {
+			t.Errorf("%q: %v", told, err)
+		}
+		if got := r.Digest(repository, "v1.3.0"); got != index {
+			t.Errorf("%q: the tag names %s, want %s", told, got, index)
+		}
+	}
 }

@@ -16,14 +16,16 @@
 // Every call is bounded in time, a layer by the time in which nothing of it moves, and none waits: a registry that cannot answer is a Problem that says when it may be asked
 // again, and until then nothing is sent to it.
 //
-// It wraps github.com/google/go-containerregistry and may import internal/egress and internal/offline, whose source of images it is.
+// It wraps github.com/google/go-containerregistry and may import internal/dockerconfig, internal/egress and internal/offline, whose source of images it is.
 package registry
 
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -36,7 +38,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 
-	dockerconfig "github.com/docker/cli/cli/config"
+	"gitlab.com/dynors/sirrat/internal/dockerconfig"
 )
 
 // callTimeout bounds one call to a registry.
@@ -70,24 +72,19 @@ func keychainOf(dockerConfigJSON []byte) (authn.Keychain, error) {
 	if len(dockerConfigJSON) == 0 {
 		return anonymous{}, nil
 	}
-	file, err := dockerconfig.LoadFromReader(strings.NewReader(string(dockerConfigJSON)))
-	if err != nil {
-		return nil, errors.New("the registry secret is not a Docker config.json") // the cause could quote a password
+	if _, err := dockerconfig.For(dockerConfigJSON, ""); err != nil {
+		return nil, err
 	}
-	return keychainFunc(func(host string) (authn.Authenticator, error) {
-		if host == name.DefaultRegistry {
-			host = authn.DefaultAuthKey
-		}
-		auth, err := file.GetAuthConfig(host)
+	return keychainFunc(func(repository string) (authn.Authenticator, error) {
+		auth, err := dockerconfig.For(dockerConfigJSON, repository)
 		if err != nil {
-			return nil, fmt.Errorf("credentials for %s cannot be read", host)
+			return nil, err
 		}
-		if auth.Username == "" && auth.Password == "" && auth.IdentityToken == "" && auth.RegistryToken == "" && auth.Auth == "" {
+		if auth.IsZero() {
 			return authn.Anonymous, nil
 		}
 		return authn.FromConfig(authn.AuthConfig{
-			Username: auth.Username, Password: auth.Password, Auth: auth.Auth,
-			IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken,
+			Username: auth.Username, Password: auth.Password, IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken,
 		}), nil
 	}), nil
 }
@@ -124,9 +121,15 @@ type Tagging struct {
 	Repository, Digest, Tag string
 	// Moves says that the tag may be taken from another digest. One that does not move is never overwritten.
 	Moves bool
+	// Overtaken, if not nil, is asked when it is this tag's turn to be written, and says whether it is another's by now.
+	Overtaken func() bool
 }
 
-// Tag gives a digest of a repository one more tag. Doing so again changes nothing and takes one HEAD.
+// ErrOvertaken says that the tag was not written, since it is another's by now.
+var ErrOvertaken = errors.New("the tag goes to another digest by now")
+
+// Tag gives a digest of a repository one more tag. Doing so again changes nothing and takes one HEAD. In one process one at a time
+// asks for a tag and writes it, whatever its account: registries have no request that writes what is not there.
 func (c *Client) Tag(ctx context.Context, t Tagging) error {
 	repo, err := name.NewRepository(t.Repository)
 	if err != nil {
@@ -141,7 +144,12 @@ func (c *Client) Tag(ctx context.Context, t Tagging) error {
 			return p
 		}
 	}
+	leave, err := tagging.enter(ctx, repo.Name()+":"+t.Tag)
+	if err != nil {
+		return err
+	}
 	err = c.tag(ctx, repo, t)
+	leave()
 	var p *Problem
 	if errors.As(err, &p) && p.Until.IsZero() && p.Kind != KindNotFound {
 		p.Until = c.now().Add(mendPause)
@@ -166,6 +174,9 @@ func (c *Client) tag(ctx context.Context, repo name.Repository, t Tagging) error
 	m, err := c.manifest(ctx, repo, true, t.Digest)
 	if err != nil {
 		return err
+	}
+	if t.Overtaken != nil && t.Overtaken() {
+		return ErrOvertaken
 	}
 	answer, err := c.do(ctx, request{
 		repo: repo, push: true, doing: doing, method: http.MethodPut, path: "manifests/" + t.Tag, body: m.content, header: map[string]string{"Content-Type": m.mediaType},
@@ -240,11 +251,27 @@ func (c *Client) readManifest(ctx context.Context, repo name.Repository, push bo
 		c.known.Remove(key)
 		return manifest{}, &Problem{Kind: KindMismatch, Doing: doing, Text: fmt.Sprintf("the registry serves other bytes than this digest names: theirs is %s. Push the image again; nothing is made of what it serves", got)}
 	}
-	m := manifest{mediaType: answer.header.Get("Content-Type"), content: answer.body}
+	m := manifest{mediaType: mediaTypeOf(answer), content: answer.body}
 	if len(m.content) <= rememberedSize {
 		c.known.Add(key, m)
 	}
 	return m, nil
+}
+
+// mediaTypeOf is what a manifest says that it is, which registries compare with what it is put as; what it was called on the way where
+// it says nothing, as manifests of OCI need not.
+func mediaTypeOf(a answer) string {
+	var says struct {
+		MediaType string `json:"mediaType"`
+	}
+	if json.Unmarshal(a.body, &says) == nil && says.MediaType != "" {
+		return says.MediaType
+	}
+	kind, _, err := mime.ParseMediaType(a.header.Get("Content-Type"))
+	if err != nil {
+		return a.header.Get("Content-Type")
+	}
+	return kind
 }
 
 // digestOf asks with HEAD what a tag or digest names; with GET where a registry does not tell with HEAD.
@@ -299,13 +326,14 @@ func parse(ref string) (name.Reference, error) {
 }
 
 func (c *Client) options(ctx context.Context) []remote.Option {
-	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(c.keychain), remote.WithTransport(c.transport)}
+	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(c.keychain), remote.WithTransport(wire{c.transport, true})}
 }
 
-type keychainFunc func(host string) (authn.Authenticator, error)
+// keychainFunc knows the account for a repository, or for a registry's host.
+type keychainFunc func(repository string) (authn.Authenticator, error)
 
 func (f keychainFunc) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	return f(r.RegistryStr())
+	return f(r.String())
 }
 
 type anonymous struct{}

@@ -212,6 +212,10 @@ func (c *Client) problem(ctx context.Context, r request, err error, wire *wireNo
 	if errors.Is(err, errTooLarge) { // which says nothing against the registry
 		return &Problem{Kind: KindMismatch, Doing: r.doing, Text: fmt.Sprintf("it is larger than %d KiB", cmp.Or(r.most, maxManifest)>>10), cause: err}
 	}
+	var own *Problem
+	if errors.As(err, &own) { // nothing was sent
+		return own
+	}
 	var t *transport.Error
 	var untrusted *tls.CertificateVerificationError
 	if errors.As(err, &untrusted) || !errors.As(err, &t) { // on this machine's own addresses plain HTTP is tried as well
@@ -353,9 +357,9 @@ func (c *Client) session(ctx context.Context, r request) (*http.Client, error) {
 	}
 	auth, err := authn.Resolve(ctx, c.keychain, r.repo)
 	if err != nil {
-		return nil, err
+		return nil, &Problem{Kind: KindUnusable, Doing: r.doing, Text: err.Error() + ": mend the Secret of " + c.account, cause: err}
 	}
-	wire := transport.NewUserAgent(wire{c.transport}, userAgent)
+	wire := transport.NewUserAgent(wire{c.transport, auth != authn.Anonymous}, userAgent)
 	trip, err := transport.NewWithContext(ctx, r.repo.Registry, auth, wire, scopes)
 	if err != nil {
 		return nil, err
@@ -397,11 +401,25 @@ type wireNotes struct{ header http.Header }
 
 type wireKey struct{}
 
-// wire is what lies below logging in: a request that is sent again, with a new token, has its body again.
-type wire struct{ base http.RoundTripper }
+// wire is what lies below logging in: a request that is sent again, with a new token, has its body again, and none that proves who
+// asks leaves this machine in the open.
+type wire struct {
+	base http.RoundTripper
+	// secret says that there is something to be kept.
+	secret bool
+}
+
+// errInTheOpen: a password, or what was had for it, would be sent without TLS. The library does that for private addresses.
+var errInTheOpen = errors.New("it does not answer with TLS, and no password is sent without beyond this machine: give the registry a certificate " +
+	"(that of a private authority goes under ca.crt into the Secret), or let it be read by everybody")
 
 // RoundTrip implements http.RoundTripper.
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	// A POST to a token server has the password, or what stands for it, in its body.
+	tells := req.Header.Get("Authorization") != "" || req.Header.Get("Content-Type") == "application/x-www-form-urlencoded"
+	if w.secret && tells && req.URL.Scheme != "https" && !onThisMachine(req.URL.Hostname()) {
+		return nil, errInTheOpen
+	}
 	if req.GetBody != nil {
 		body, err := req.GetBody()
 		if err != nil {
@@ -417,4 +435,9 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	return response, err
+}
+
+func onThisMachine(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
