@@ -18,9 +18,11 @@ LDFLAGS := -s -w -X gitlab.com/dynors/sirrat/internal/version.Version=$(VERSION)
 PROGRAMS := sirrat sirrat-agent kubectl-sirrat
 CHART := charts/sirrat
 
-# Packages to test, and a pattern of tests: make test PKG=./internal/gate/ RUN=TestSoak
+# Packages to test, a pattern of tests, and whether to look for data races, which takes a C compiler and twice the time:
+# make test PKG=./internal/gate/ RUN=TestSoak RACE=1
 PKG ?= ./...
 RUN ?=
+RACE ?=
 TIMEOUT ?= 30m
 
 ##@ Daily
@@ -53,10 +55,10 @@ demo: build ## Play the whole bridge on a real engine and registry, with no inpu
 	@exec bin/demo
 
 .PHONY: test
-test: ## Run all tests; installs and starts a Docker engine if none answers. PKG= and RUN= narrow them.
+test: ## Run all tests; installs and starts a Docker engine if none answers. PKG= and RUN= narrow them, RACE=1 looks for data races.
 	@engine=$$(hack/engine.sh ensure $$$$); trap "hack/engine.sh stop $$$$" EXIT; \
-	  export DOCKER_HOST="$$engine"; hack/engine.sh registry >/dev/null || true; hack/engine.sh need curl; \
-	  $(GO) run ./hack/testcount -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
+	  export DOCKER_HOST="$$engine"; hack/engine.sh registry >/dev/null || true; hack/engine.sh need curl; $(if $(RACE),hack/engine.sh need gcc build-essential;) \
+	  $(if $(RACE),CGO_ENABLED=1) $(GO) run ./hack/testcount $(if $(RACE),-race) -timeout $(TIMEOUT) $(if $(RUN),-run '$(RUN)') $(PKG)
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no engine and little time.
