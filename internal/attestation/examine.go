@@ -33,6 +33,8 @@ var (
 	ErrPVUnsigned = errors.New("the PV is not signed by the client's key that was given")
 	ErrPVMissing  = errors.New("the PV on which the gate relied is not attached")
 	ErrPVRefused  = errors.New("the client did not accept the PV on which the gate relied")
+	// ErrNoClient: the client's key was given, and nothing that is proven rests on it.
+	ErrNoClient = errors.New("no gate that is proven relied on a PV signed with the client's key that was given")
 	ErrGate       = errors.New("no verdict of the gate is attached that holds")
 	ErrGlass      = errors.New("the gate was opened in an emergency, not passed")
 	// ErrProjects: gates of one name are different gates in different projects.
@@ -77,7 +79,8 @@ type Trust struct {
 	Keys []envelope.PublicKey
 	// Revoked keys prove nothing, whenever they signed: nobody can tell when that was.
 	Revoked []envelope.PublicKey
-	// Client are the client's keys. None: what the installation attests of a PV is believed.
+	// Client are the client's keys. None: what the installation attests of a PV is believed. With one, a PV signed with it must be
+	// among what is proven: an installation that leaves the PV out of a verdict would prove as much by its own word.
 	Client []envelope.PublicKey
 	// Project whose gates and PVs count. An installation signs for all of its projects with the same key, and whoever has one of
 	// them may name a gate as it likes. "": that of whichever project is the only one.
@@ -106,7 +109,8 @@ type PVProof struct {
 	ClientKey string
 }
 
-func (p PVProof) accepted() bool {
+// Accepted says whether the client accepted what the PV is about, perhaps with reservations.
+func (p PVProof) Accepted() bool {
 	d := v1alpha1.PVDecision(p.Decision.Decision)
 	return d == v1alpha1.PVAccepted || d == v1alpha1.PVAcceptedWithReservations
 }
@@ -181,13 +185,26 @@ func (r *Report) demand(gates []string, trust Trust) {
 				r.Problems = append(r.Problems, Problem{Artifact: g.Artifact, Gate: g.Verdict.Gate.Name, Err: err})
 			}
 		}
-		return
 	}
 	for _, name := range gates {
 		if err := r.proves(name, trust); err != nil {
 			r.Missing = append(r.Missing, Problem{Gate: name, Err: err})
 		}
 	}
+	if len(trust.Client) > 0 && len(r.Missing) == 0 && !r.restsOnClient(gates) {
+		r.Missing = append(r.Missing, Problem{Err: ErrNoClient})
+	}
+}
+
+// restsOnClient says whether one of the gates, of any if none is named, relied on a PV that the client accepted with its own key.
+func (r *Report) restsOnClient(gates []string) bool {
+	return slices.ContainsFunc(r.Gates, func(g GateProof) bool {
+		if !g.Passed() || g.Verdict.Gate.PV == nil || len(gates) > 0 && !slices.Contains(gates, g.Verdict.Gate.Name) {
+			return false
+		}
+		p := r.PV(*g.Verdict.Gate.PV)
+		return p != nil && p.Accepted() && p.ClientKey != ""
+	})
 }
 
 // projects whose gates are proven.
@@ -228,7 +245,7 @@ func (r *Report) reliesOn(g GateProof, trust Trust) error {
 	}
 	p := r.PV(*g.Verdict.Gate.PV)
 	switch {
-	case p != nil && !p.accepted():
+	case p != nil && !p.Accepted():
 		return fmt.Errorf("%w: it says %s", ErrPVRefused, p.Decision.Decision)
 	case len(trust.Client) == 0:
 		return nil
