@@ -188,6 +188,9 @@ func (s *session) failOn(o reportOptions, a *verdictAnswer) error {
 			verdict = g.Verdict
 		}
 	}
+	if !a.Judged && verdict == v1alpha1.VerdictPassed { // before what was sent now
+		verdict = v1alpha1.VerdictWaiting
+	}
 	switch {
 	case o.failOn == failOnNever, verdict == v1alpha1.VerdictPassed, verdict != v1alpha1.VerdictRefused && o.failOn != failOnWaiting:
 		return nil

@@ -202,6 +202,30 @@ func TestReportToSomethingElse(t *testing.T) {
 	}
 }
 
+// An answer that does not take the report into account yet is no pass, whatever was judged before.
+func TestReportNotJudged(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "junit.xml")
+	put(t, filepath.Dir(file), map[string]string{"junit.xml": junit})
+	for _, c := range []struct {
+		judged bool
+		failOn string
+		want   int
+	}{{true, failOnWaiting, 0}, {false, failOnWaiting, exitCheck}, {false, failOnRefused, 0}, {false, failOnNever, 0}} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"commit":"a1b2c3d","verdict":"Passed","judged":%t,"gates":[]}`, c.judged)
+		}))
+		var out bytes.Buffer
+		w := testWorld()
+		w.Out, w.Err, w.Getenv = &out, &out, func(name string) string {
+			return map[string]string{"SIRRAT_API_URL": server.URL, "SIRRAT_API_TOKEN": "t", "SIRRAT_PROJECT_ID": "shop"}[name]
+		}
+		if code := Main(t.Context(), w, []string{"report", file, "--commit", "a1b2c3d", "--fail-on", c.failOn}); code != c.want {
+			t.Errorf("judged %t, --fail-on %s: exit code %d, want %d:\n%s", c.judged, c.failOn, code, c.want, out.String())
+		}
+		server.Close()
+	}
+}
+
 // What a report says that its figures do not count is told, and who is refused is called so.
 func TestReportFigures(t *testing.T) {
 	_, s := build(testWorld(), nil)
