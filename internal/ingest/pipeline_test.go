@@ -441,7 +441,6 @@ func TestPipelinesDocument(t *testing.T) {
 	}
 	b, _ := newArchived(t, true)
 	p := newPipeline(t, b)
-	p.env["CI_COMMIT_REF_NAME"] = "main"
 	p.env["CI_JOB_NAME"] = "test"
 	p.file("target/surefire-reports/TEST-app.xml", []byte(greenReport))
 	p.file("target/site/jacoco/jacoco.xml", sample(t, "jacoco/maven.xml"))
@@ -478,6 +477,9 @@ func TestPipelinesDocument(t *testing.T) {
 	var types []string
 	for _, r := range p.ciResults() {
 		types = append(types, r.Spec.Type)
+		if ofFile := r.Spec.Format != ""; ofFile && (r.Spec.Branch != p.env["CI_COMMIT_REF_NAME"] || r.Spec.Pipeline != "574" || r.Spec.Run != "302") {
+			t.Errorf("%s of branch %q, pipeline %q, run %q", r.Spec.Type, r.Spec.Branch, r.Spec.Pipeline, r.Spec.Run)
+		}
 	}
 	slices.Sort(types)
 	if diff := cmp.Diff([]string{"coverage", "deployment", "tests", "tests", "tests"}, types); diff != "" {
