@@ -240,6 +240,40 @@ func TestExamine(t *testing.T) {
 	}
 }
 
+// The same statement counts once, whatever surrounds it, and what anybody wrote into an envelope is repeated in part.
+func TestRepeated(t *testing.T) {
+	installation, client, stranger := newPair(t), newPair(t), newPair(t)
+	qa := attach(t, statementOf(t, verdict("qa", 1), digest), installation)
+	_, signed := certificate(t, installation, client, digest)
+	twin, signedTwin := qa, signed
+	twin.Digest, signedTwin.Digest = other, other
+	var env map[string]any
+	if err := json.Unmarshal(attach(t, statementOf(t, verdict("qa", 1), digest), stranger).Layers[0].Data, &env); err != nil {
+		t.Fatal(err)
+	}
+	one := env["signatures"].([]any)[0].(map[string]any)
+	one["keyid"] = strings.Repeat("k", 5000)
+	env["signatures"] = []any{one, one, one, one, one}
+	text, err := json.Marshal(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := Artifact{Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, text}}}
+	odd := Artifact{Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, []byte(`{"` + strings.Repeat("x", 5000) + `":1}`)}}}
+	r := Examine(t.Context(), digest, []Artifact{qa, twin, signed, signedTwin, named, odd}, nil, Trust{Keys: []envelope.PublicKey{installation.public}})
+	if len(r.Gates) != 1 || len(r.PVs) != 1 {
+		t.Errorf("%d gates, %d PVs", len(r.Gates), len(r.PVs))
+	}
+	if len(r.Problems) != 2 || !errors.Is(r.Problems[0].Err, ErrUnknownKey) || !errors.Is(r.Problems[1].Err, ErrMalformed) {
+		t.Errorf("%v", r.Problems)
+	}
+	for _, p := range r.Problems {
+		if n := len(p.Err.Error()); n > 1000 {
+			t.Errorf("%d bytes are repeated", n)
+		}
+	}
+}
+
 // What the client signed decides, not what the installation says that it signed.
 func TestClientKeyDecides(t *testing.T) {
 	installation, client := newPair(t), newPair(t)

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -331,6 +332,51 @@ func TestVerifyFindings(t *testing.T) {
 				t.Errorf("-o json: %s", out)
 			}
 		})
+	}
+}
+
+// Whoever may push may attach any number of artifacts of any size, and the same proof as often as it likes: neither fills the
+// memory nor the table.
+func TestVerifyFlood(t *testing.T) {
+	s := newStand(t, registrytest.InProcess(t))
+	proof := s.verdict(t, "qa", 1, s.digest, s.installation, nil)
+	s.attach(t, proof)
+	junk := registry.ArtifactLayer{MediaType: "application/octet-stream", Data: make([]byte, 512<<10)}
+	for i := range 40 {
+		// Different layers make different manifests, of which each that is read has 3.5 MiB.
+		a := registry.Artifact{Type: attestation.VerdictArtifact, Layers: []registry.ArtifactLayer{proof.Layers[0]}}
+		for range 7 {
+			a.Layers = append(a.Layers, junk)
+		}
+		a.Layers[7] = registry.ArtifactLayer{MediaType: junk.MediaType, Data: fmt.Appendf(nil, "%d", i)}
+		s.attach(t, a)
+	}
+	runtime.GC()
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	peak := make(chan uint64)
+	done := make(chan struct{})
+	go func() {
+		most := uint64(0)
+		for {
+			runtime.GC()
+			runtime.ReadMemStats(&now)
+			most = max(most, now.HeapAlloc)
+			select {
+			case <-done:
+				peak <- most
+				return
+			default:
+			}
+		}
+	}()
+	out := s.run(t, 0, []string{"--key", s.installation.file}, "Proven: the image passed qa.")
+	close(done)
+	if rows := strings.Count(out, "#1 qa"); rows != 1 {
+		t.Errorf("one verdict is shown %d times", rows)
+	}
+	if most := <-peak; most > before.HeapAlloc+48<<20 {
+		t.Errorf("%d MiB were kept of 120 MiB that were read", (most-before.HeapAlloc)>>20)
 	}
 }
 
