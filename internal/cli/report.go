@@ -484,13 +484,23 @@ func (s *session) verdictLines(a *verdictAnswer, gate string) string {
 }
 
 // decode reads an answer of the HTTP API.
-func decode(body io.Reader, into any) error {
+func (s *session) decode(a *api, body io.Reader, into any) error {
 	raw, err := io.ReadAll(io.LimitReader(body, maxAnswer))
 	if err != nil {
-		return wrap("read the answer", err)
+		cut := s.fail("error.unreachable", a.base, err).with(s.T("hint.api-unreachable"))
+		cut.cause = &cutOffError{err}
+		return cut
 	}
-	return wrap("read the answer", json.Unmarshal(raw, into))
+	if json.Unmarshal(raw, into) != nil {
+		return s.fail("error.not-sirrat", a.base).with(s.T("hint.no-api"))
+	}
+	return nil
 }
+
+// cutOffError is that of an answer that began and did not end.
+type cutOffError struct{ error }
+
+func (e *cutOffError) Unwrap() error { return e.error }
 
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 8 << 20

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -183,7 +184,7 @@ func TestReportFolderIsBounded(t *testing.T) {
 func TestReportToSomethingElse(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.xml")
 	put(t, filepath.Dir(file), map[string]string{"a.xml": junit})
-	for _, answer := range []string{`{}`, `{"commit":"a"}`, `{"verdict":"Passed"}`, `{"commit":"a","verdict":"passed"}`} {
+	for _, answer := range []string{"<html>Welcome</html>", "", `{}`, `{"commit":"a"}`, `{"verdict":"Passed"}`, `{"commit":"a","verdict":"passed"}`} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {
 				t.Error(err)
@@ -199,6 +200,39 @@ func TestReportToSomethingElse(t *testing.T) {
 			t.Errorf("%s: exit code %d, %s", answer, code, errOut.String())
 		}
 		server.Close()
+	}
+}
+
+// An answer that is cut off is asked for again, as one that never came. What the address holds besides is told to nobody.
+func TestReportAnswerCutOff(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.xml")
+	put(t, filepath.Dir(file), map[string]string{"a.xml": junit})
+	const answer = `{"commit":"a1b2c3d","verdict":"Passed","judged":true,"gates":[]}`
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+		if asked++; asked == 1 {
+			_, _ = io.WriteString(w, answer[:20])
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, answer)
+	}))
+	t.Cleanup(server.Close)
+	address := server.URL
+	var errOut bytes.Buffer
+	w := testWorld()
+	w.Err, w.Getenv = &errOut, func(name string) string {
+		return map[string]string{"SIRRAT_API_URL": address, "SIRRAT_API_TOKEN": "t", "SIRRAT_PROJECT_ID": "p", "CI_COMMIT_SHA": "a1b2c3d"}[name]
+	}
+	if code := Main(t.Context(), w, []string{"report", file}); code != 0 || asked != 2 {
+		t.Errorf("exit code %d after %d requests: %s", code, asked, errOut.String())
+	}
+	for _, address = range []string{"https://ci:canary@sirrat.example/api", "https://ci:canary@sirrat.example:x/api"} {
+		errOut.Reset()
+		if code := Main(t.Context(), w, []string{"report", file}); code != 1 || strings.Contains(errOut.String(), "canary") {
+			t.Errorf("%d: %s", code, errOut.String())
+		}
 	}
 }
 
