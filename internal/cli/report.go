@@ -287,6 +287,21 @@ func nameFiles(files []*reportFile) {
 	}
 }
 
+// accusersFirst are files in the order in which they are sent: those first that a gate may refuse the commit for, so that none
+// opens on the rest between two requests.
+func accusersFirst(files []*reportFile) []*reportFile {
+	innocence := func(f *reportFile) int {
+		r := f.Report
+		if r == nil || r.Status != v1alpha1.StatusPassed || r.Vulnerabilities != nil && r.Vulnerabilities.Critical+r.Vulnerabilities.High > 0 {
+			return 0
+		}
+		return 1
+	}
+	out := slices.Clone(files)
+	slices.SortStableFunc(out, func(a, b *reportFile) int { return cmp.Compare(innocence(a), innocence(b)) })
+	return out
+}
+
 // batches splits files into requests that the HTTP API takes.
 func batches(files []*reportFile) (out [][]*reportFile) {
 	size := 0
@@ -315,7 +330,7 @@ func (s *session) sendReports(ctx context.Context, files []*reportFile, o report
 	}
 	path := "/projects/" + url.PathEscape(project)
 	var answer *verdictAnswer
-	for _, batch := range batches(files) {
+	for _, batch := range batches(accusersFirst(files)) {
 		form, err := reportForm(batch)
 		if err != nil {
 			return nil, err

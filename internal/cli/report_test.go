@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -200,6 +201,43 @@ func TestReportToSomethingElse(t *testing.T) {
 			t.Errorf("%s: exit code %d, %s", answer, code, errOut.String())
 		}
 		server.Close()
+	}
+}
+
+// What speaks against the commit is sent with the first request, so that no gate opens between two of them.
+func TestFailuresAreSentFirst(t *testing.T) {
+	root := t.TempDir()
+	files := map[string]string{"z/red.xml": `<testsuite><testcase name="a"><failure/></testcase></testsuite>`}
+	for i := range maxReportFiles + 10 {
+		files[fmt.Sprintf("a/%d.xml", i)] = junit
+	}
+	put(t, root, files)
+	var requests [][]string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(1 << 20); err != nil {
+			t.Error(err)
+			return
+		}
+		var names []string
+		for _, f := range r.MultipartForm.File["file"] {
+			names = append(names, f.Filename)
+		}
+		requests = append(requests, names)
+		_, _ = io.WriteString(w, `{"commit":"a1b2c3d","verdict":"Refused","judged":true,"gates":[]}`)
+	}))
+	t.Cleanup(server.Close)
+	var out bytes.Buffer
+	w := testWorld()
+	w.Out, w.Getenv = &out, func(name string) string {
+		return map[string]string{"SIRRAT_API_URL": server.URL, "SIRRAT_API_TOKEN": "t", "SIRRAT_PROJECT_ID": "p", "CI_COMMIT_SHA": "a1b2c3d"}[name]
+	}
+	code := Main(t.Context(), w, []string{"report", root, "-o", "json"})
+	if code != exitCheck || len(requests) != 2 || !slices.Contains(requests[0], "red.xml") || len(requests[0])+len(requests[1]) != len(files) {
+		t.Errorf("exit code %d, requests %q", code, requests)
+	}
+	var got reportOutput
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || len(got.Files) != len(files) || filepath.Base(got.Files[len(files)-1].File) != "red.xml" {
+		t.Errorf("%v: files are told in another order than they were given", err)
 	}
 }
 
