@@ -63,15 +63,24 @@ func sayToGitLab(p *v1alpha1.Project, r *v1alpha1.Release, now time.Time) (out [
 }
 
 func sayStatuses(r *v1alpha1.Release, told v1alpha1.GitLabTold) (out []saying) {
+	say := func(gate, state, why string) saying {
+		s := gitlab.Status{Commit: r.Spec.Commit, State: state, Ref: r.Spec.Branch, Name: "sirrat/" + gate, Description: shorten(why)}
+		return saying{status: &s, gate: gate, hash: hashOfStatus(s)}
+	}
+	for _, t := range told.Statuses { // one that stays pending would keep GitLab's pipeline running
+		judged := slices.ContainsFunc(r.Status.Gates, func(v v1alpha1.GateVerdict) bool { return v.Name == t.Gate })
+		if t.State == gitlab.Pending && !judged {
+			out = append(out, say(t.Gate, gitlab.Canceled, "the gate is no more"))
+		}
+	}
 	for _, v := range r.Status.Gates {
 		state, why := gateState(r, v)
-		s := gitlab.Status{Commit: r.Spec.Commit, State: state, Ref: r.Spec.Branch, Name: "sirrat/" + v.Name, Description: shorten(why)}
-		hash := hashOfStatus(s)
+		s := say(v.Name, state, why)
 		i := slices.IndexFunc(told.Statuses, func(t v1alpha1.GitLabStatus) bool { return t.Gate == v.Name })
 		switch {
 		case i < 0 && state == gitlab.Canceled: // never begun
-		case i < 0 || told.Statuses[i].Hash != hash:
-			out = append(out, saying{status: &s, gate: v.Name, hash: hash})
+		case i < 0 || told.Statuses[i].Hash != s.hash:
+			out = append(out, s)
 		}
 	}
 	return out

@@ -207,6 +207,9 @@ func TestExamine(t *testing.T) {
 		{"the client refused the PV on which the gate relied", []Artifact{onRefused, refused}, []string{"production"}, withClient, false, 1, ErrPVRefused},
 		{"the client refused, nothing demanded", []Artifact{onRefused, refused}, nil, withClient, false, 1, ErrPVRefused},
 		{"the client refused, and the installation's word counts", []Artifact{onRefused, refused}, []string{"production"}, trust, false, 1, ErrPVRefused},
+		{"the client's key is given, and the gate relied on no PV", []Artifact{qa}, []string{"qa"}, withClient, false, 1, ErrNoClient},
+		{"the client's key is given, and no gate relied on the PV", []Artifact{qa, signed}, nil, withClient, false, 1, ErrNoClient},
+		{"the client's key is given, and another gate than the demanded relied on it", []Artifact{qa, production, signed}, []string{"qa"}, withClient, false, 2, ErrNoClient},
 		{"accepted with reservations", []Artifact{onReserved, reserved}, []string{"production"}, withClient, true, 1, nil},
 		{"a gate of that name in another project", []Artifact{elsewhere}, []string{"qa"}, shop, false, 0, ErrGate},
 		{"a gate of another project only", []Artifact{elsewhere}, nil, shop, false, 0, ErrNothing},
@@ -234,6 +237,40 @@ func TestExamine(t *testing.T) {
 				t.Errorf("found %v, want %v", found, c.want)
 			}
 		})
+	}
+}
+
+// The same statement counts once, whatever surrounds it, and what anybody wrote into an envelope is repeated in part.
+func TestRepeated(t *testing.T) {
+	installation, client, stranger := newPair(t), newPair(t), newPair(t)
+	qa := attach(t, statementOf(t, verdict("qa", 1), digest), installation)
+	_, signed := certificate(t, installation, client, digest)
+	twin, signedTwin := qa, signed
+	twin.Digest, signedTwin.Digest = other, other
+	var env map[string]any
+	if err := json.Unmarshal(attach(t, statementOf(t, verdict("qa", 1), digest), stranger).Layers[0].Data, &env); err != nil {
+		t.Fatal(err)
+	}
+	one := env["signatures"].([]any)[0].(map[string]any)
+	one["keyid"] = strings.Repeat("k", 5000)
+	env["signatures"] = []any{one, one, one, one, one}
+	text, err := json.Marshal(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := Artifact{Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, text}}}
+	odd := Artifact{Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, []byte(`{"` + strings.Repeat("x", 5000) + `":1}`)}}}
+	r := Examine(t.Context(), digest, []Artifact{qa, twin, signed, signedTwin, named, odd}, nil, Trust{Keys: []envelope.PublicKey{installation.public}})
+	if len(r.Gates) != 1 || len(r.PVs) != 1 {
+		t.Errorf("%d gates, %d PVs", len(r.Gates), len(r.PVs))
+	}
+	if len(r.Problems) != 2 || !errors.Is(r.Problems[0].Err, ErrUnknownKey) || !errors.Is(r.Problems[1].Err, ErrMalformed) {
+		t.Errorf("%v", r.Problems)
+	}
+	for _, p := range r.Problems {
+		if n := len(p.Err.Error()); n > 1000 {
+			t.Errorf("%d bytes are repeated", n)
+		}
 	}
 }
 

@@ -33,8 +33,10 @@ var (
 	ErrPVUnsigned = errors.New("the PV is not signed by the client's key that was given")
 	ErrPVMissing  = errors.New("the PV on which the gate relied is not attached")
 	ErrPVRefused  = errors.New("the client did not accept the PV on which the gate relied")
-	ErrGate       = errors.New("no verdict of the gate is attached that holds")
-	ErrGlass      = errors.New("the gate was opened in an emergency, not passed")
+	// ErrNoClient: the client's key was given, and nothing that is proven rests on it.
+	ErrNoClient = errors.New("no gate that is proven relied on a PV signed with the client's key that was given")
+	ErrGate     = errors.New("no verdict of the gate is attached that holds")
+	ErrGlass    = errors.New("the gate was opened in an emergency, not passed")
 	// ErrProjects: gates of one name are different gates in different projects.
 	ErrProjects = errors.New("verdicts of several projects are attached")
 	// ErrIncomplete: not all that is attached could be looked at.
@@ -77,7 +79,8 @@ type Trust struct {
 	Keys []envelope.PublicKey
 	// Revoked keys prove nothing, whenever they signed: nobody can tell when that was.
 	Revoked []envelope.PublicKey
-	// Client are the client's keys. None: what the installation attests of a PV is believed.
+	// Client are the client's keys. None: what the installation attests of a PV is believed. With one, a PV signed with it must be
+	// among what is proven: an installation that leaves the PV out of a verdict would prove as much by its own word.
 	Client []envelope.PublicKey
 	// Project whose gates and PVs count. An installation signs for all of its projects with the same key, and whoever has one of
 	// them may name a gate as it likes. "": that of whichever project is the only one.
@@ -106,7 +109,8 @@ type PVProof struct {
 	ClientKey string
 }
 
-func (p PVProof) accepted() bool {
+// Accepted says whether the client accepted what the PV is about, perhaps with reservations.
+func (p PVProof) Accepted() bool {
 	d := v1alpha1.PVDecision(p.Decision.Decision)
 	return d == v1alpha1.PVAccepted || d == v1alpha1.PVAcceptedWithReservations
 }
@@ -130,6 +134,8 @@ type Report struct {
 	Problems []Problem
 	// Missing is what was demanded and is not proven.
 	Missing []Problem
+
+	seen map[string]bool // statements that hold, by what is different in each
 }
 
 // OK says whether what was asked for is proven: each of the demanded gates, or, if none was, at least one gate with nothing
@@ -145,17 +151,29 @@ func (r Report) OK(demanded []string) bool {
 func Examine(ctx context.Context, digest string, artifacts []Artifact, demanded []string, trust Trust) Report {
 	r := Report{Digest: digest}
 	for _, a := range artifacts {
-		var err error
-		switch a.Type {
-		case VerdictArtifact:
-			err = r.verdict(ctx, a, trust)
-		case DecisionArtifact:
-			err = r.decision(ctx, a, trust)
-		}
-		if err != nil {
-			r.Problems = append(r.Problems, Problem{Artifact: a.Digest, Err: err})
-		}
+		r.Look(ctx, a, trust)
 	}
+	r.Conclude(demanded, trust)
+	return r
+}
+
+// Look looks at one thing that is attached. What holds is kept once, however often it is attached; nothing of the rest is but what
+// is wrong with it, since there may be much of it.
+func (r *Report) Look(ctx context.Context, a Artifact, trust Trust) {
+	var err error
+	switch a.Type {
+	case VerdictArtifact:
+		err = r.verdict(ctx, a, trust)
+	case DecisionArtifact:
+		err = r.decision(ctx, a, trust)
+	}
+	if err != nil {
+		r.Problems = append(r.Problems, Problem{Artifact: a.Digest, Err: err})
+	}
+}
+
+// Conclude says what of the demanded gates is proven, once everything was looked at.
+func (r *Report) Conclude(demanded []string, trust Trust) {
 	slices.SortFunc(r.Gates, func(a, b GateProof) int {
 		return cmp.Or(cmp.Compare(a.Verdict.Gate.Number, b.Verdict.Gate.Number), a.Verdict.TimeVerified.Compare(b.Verdict.TimeVerified),
 			strings.Compare(a.Artifact, b.Artifact))
@@ -164,7 +182,18 @@ func Examine(ctx context.Context, digest string, artifacts []Artifact, demanded 
 		return cmp.Or(a.Decision.SignedAt.Compare(b.Decision.SignedAt), strings.Compare(a.Artifact, b.Artifact))
 	})
 	r.demand(demanded, trust)
-	return r
+}
+
+// isNew says whether a statement was not seen yet.
+func (r *Report) isNew(statement string) bool {
+	if r.seen[statement] {
+		return false
+	}
+	if r.seen == nil {
+		r.seen = map[string]bool{}
+	}
+	r.seen[statement] = true
+	return true
 }
 
 // demand fills in Missing.
@@ -181,13 +210,26 @@ func (r *Report) demand(gates []string, trust Trust) {
 				r.Problems = append(r.Problems, Problem{Artifact: g.Artifact, Gate: g.Verdict.Gate.Name, Err: err})
 			}
 		}
-		return
 	}
 	for _, name := range gates {
 		if err := r.proves(name, trust); err != nil {
 			r.Missing = append(r.Missing, Problem{Gate: name, Err: err})
 		}
 	}
+	if len(trust.Client) > 0 && len(r.Missing) == 0 && !r.restsOnClient(gates) {
+		r.Missing = append(r.Missing, Problem{Err: ErrNoClient})
+	}
+}
+
+// restsOnClient says whether one of the gates, of any if none is named, relied on a PV that the client accepted with its own key.
+func (r *Report) restsOnClient(gates []string) bool {
+	return slices.ContainsFunc(r.Gates, func(g GateProof) bool {
+		if !g.Passed() || g.Verdict.Gate.PV == nil || len(gates) > 0 && !slices.Contains(gates, g.Verdict.Gate.Name) {
+			return false
+		}
+		p := r.PV(*g.Verdict.Gate.PV)
+		return p != nil && p.Accepted() && p.ClientKey != ""
+	})
 }
 
 // projects whose gates are proven.
@@ -228,7 +270,7 @@ func (r *Report) reliesOn(g GateProof, trust Trust) error {
 	}
 	p := r.PV(*g.Verdict.Gate.PV)
 	switch {
-	case p != nil && !p.accepted():
+	case p != nil && !p.Accepted():
 		return fmt.Errorf("%w: it says %s", ErrPVRefused, p.Decision.Decision)
 	case len(trust.Client) == 0:
 		return nil
@@ -256,7 +298,7 @@ func (r *Report) verdict(ctx context.Context, a Artifact, trust Trust) error {
 		return fmt.Errorf("%w: it does not have one layer of type %s", ErrMalformed, VerdictLayer)
 	}
 	var v Verdict
-	key, err := open(ctx, text, VerdictType, r.Digest, &v, trust)
+	key, statement, err := open(ctx, text, VerdictType, r.Digest, &v, trust)
 	if err != nil {
 		return err
 	}
@@ -265,6 +307,9 @@ func (r *Report) verdict(ctx context.Context, a Artifact, trust Trust) error {
 	}
 	if trust.Project != "" && v.Gate.Project != trust.Project {
 		return nil // what another project says of its own gates
+	}
+	if !r.isNew(statement) {
+		return nil
 	}
 	r.Gates = append(r.Gates, GateProof{Artifact: a.Digest, KeyID: key, Verdict: v})
 	return nil
@@ -277,7 +322,7 @@ func (r *Report) decision(ctx context.Context, a Artifact, trust Trust) error {
 		return fmt.Errorf("%w: it does not have one layer each of the types %s and %s", ErrMalformed, DecisionLayer, DocumentLayer)
 	}
 	var d Decision
-	key, err := open(ctx, text, DecisionType, r.Digest, &d, trust)
+	key, statement, err := open(ctx, text, DecisionType, r.Digest, &d, trust)
 	if err != nil {
 		return err
 	}
@@ -298,6 +343,9 @@ func (r *Report) decision(ctx context.Context, a Artifact, trust Trust) error {
 	client, err := clientKey(ctx, d, document, signature, trust)
 	if err != nil {
 		return err
+	}
+	if !r.isNew(statement) {
+		return nil
 	}
 	r.PVs = append(r.PVs, PVProof{Artifact: a.Digest, KeyID: key, Decision: d, ClientKey: client})
 	return nil
@@ -327,31 +375,32 @@ func clientKey(ctx context.Context, d Decision, document, signature string, trus
 	return key, nil
 }
 
-// open verifies an envelope and reads the statement in it, which must be about the image of that digest.
-func open(ctx context.Context, text, predicateType, digest string, into any, trust Trust) (keyID string, err error) {
+// open verifies an envelope and reads the statement in it, which must be about the image of that digest. statement is the
+// hash of its bytes.
+func open(ctx context.Context, text, predicateType, digest string, into any, trust Trust) (keyID, statement string, err error) {
 	payload, key, err := envelope.Verify(ctx, text, PayloadType, trust.Keys)
 	switch {
 	case errors.Is(err, envelope.ErrUnknownKey):
-		return "", whose(ctx, text, trust)
-	case err != nil:
-		return "", fmt.Errorf("%w: %w", ErrMalformed, err)
+		return "", "", whose(ctx, text, trust)
+	case err != nil: // it may quote what anybody wrote
+		return "", "", fmt.Errorf("%w: %s", ErrMalformed, clip(err.Error()))
 	case len(payload) > MaxStatement:
-		return "", fmt.Errorf("%w: the statement is larger than %d bytes", ErrMalformed, MaxStatement)
+		return "", "", fmt.Errorf("%w: the statement is larger than %d bytes", ErrMalformed, MaxStatement)
 	}
 	var st Statement
 	if err := envelope.DecodeOpen(payload, &st); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrMalformed, err)
+		return "", "", fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if st.Type != StatementType || st.PredicateType != predicateType {
-		return "", fmt.Errorf("%w: a statement of type %q about %q", ErrMalformed, st.Type, st.PredicateType)
+		return "", "", fmt.Errorf("%w: a statement of type %q about %q", ErrMalformed, st.Type, st.PredicateType)
 	}
 	if !names(st.Subject, digest) {
-		return "", fmt.Errorf("%w: %s", ErrSubject, subjects(st.Subject))
+		return "", "", fmt.Errorf("%w: %s", ErrSubject, subjects(st.Subject))
 	}
 	if err := envelope.DecodeOpen(st.Predicate, into); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrMalformed, err)
+		return "", "", fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	return key.ID, nil
+	return key.ID, envelope.Hash(payload), nil
 }
 
 // whose tells why no key fits: one that was revoked signed it, one that is unknown, or it is not what a known one signed. The
@@ -367,13 +416,26 @@ func whose(ctx context.Context, text string, trust Trust) error {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	var ids []string
-	for _, s := range env.Signatures {
+	for i, s := range env.Signatures {
 		if slices.ContainsFunc(trust.Keys, func(k envelope.PublicKey) bool { return k.ID == s.KeyID }) {
 			return fmt.Errorf("%w: the signature by %s does not fit", ErrAltered, s.KeyID)
 		}
-		ids = append(ids, s.KeyID)
+		if i < maxNamed { // anybody may have written them
+			ids = append(ids, clip(s.KeyID))
+		}
 	}
 	return fmt.Errorf("%w: %s", ErrUnknownKey, strings.Join(ids, ", "))
+}
+
+// maxNamed keys are named of those that signed something. maxQuoted is how much is repeated of a text that anybody may have
+// written, in bytes: an id of ours has fewer.
+const maxNamed, maxQuoted = 3, 200
+
+func clip(text string) string {
+	if len(text) > maxQuoted {
+		return strings.ToValidUTF8(text[:maxQuoted], "") + "…"
+	}
+	return text
 }
 
 func subjects(list []Descriptor) string {

@@ -50,7 +50,7 @@ func (s *session) api(ctx context.Context, flag string) (*api, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return nil, s.fail("error.api-url", address).with(s.T("hint.no-api"))
+		return nil, s.fail("error.api-url", withoutUser(address)).with(s.T("hint.no-api"))
 	}
 	if u.Scheme == "http" && !local(u.Hostname()) {
 		s.say("audit.plain-http", u.Host)
@@ -63,6 +63,15 @@ func (s *session) api(ctx context.Context, flag string) (*api, error) {
 		// A token is for the server that was named and for no other.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
+}
+
+// withoutUser is an address, which may be none, without the user name and password in it.
+func withoutUser(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	if i := strings.LastIndexByte(rest, '@'); ok && i >= 0 {
+		return scheme + "://…" + rest[i:]
+	}
+	return address
 }
 
 // local tells whether a host is this machine.

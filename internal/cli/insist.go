@@ -53,7 +53,7 @@ func (s *session) insist(ctx context.Context, a *api, method, path string, what 
 			return struct{}{}, err
 		}
 		defer resp.Body.Close()
-		return struct{}{}, decode(resp.Body, into)
+		return struct{}{}, s.decode(a, resp.Body, into)
 	}
 	var last error
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
@@ -74,6 +74,7 @@ func (s *session) insist(ctx context.Context, a *api, method, path string, what 
 func again(err error) error {
 	var status *statusError
 	var urlErr *url.Error
+	var cut *cutOffError
 	switch {
 	case errors.As(err, &status) && (status.status == http.StatusTooManyRequests || status.status >= http.StatusInternalServerError):
 		if status.retryAfter >= 0 {
@@ -82,7 +83,7 @@ func again(err error) error {
 		return err
 	case errors.As(err, &status):
 		return backoff.Permanent(err)
-	case errors.As(err, &urlErr): // not reached, or cut off
+	case errors.As(err, &urlErr), errors.As(err, &cut): // not reached, or cut off
 		return err
 	}
 	return backoff.Permanent(err)

@@ -188,6 +188,9 @@ func (s *session) failOn(o reportOptions, a *verdictAnswer) error {
 			verdict = g.Verdict
 		}
 	}
+	if !a.Judged && verdict == v1alpha1.VerdictPassed { // before what was sent now
+		verdict = v1alpha1.VerdictWaiting
+	}
 	switch {
 	case o.failOn == failOnNever, verdict == v1alpha1.VerdictPassed, verdict != v1alpha1.VerdictRefused && o.failOn != failOnWaiting:
 		return nil
@@ -284,6 +287,21 @@ func nameFiles(files []*reportFile) {
 	}
 }
 
+// accusersFirst are files in the order in which they are sent: those first that a gate may refuse the commit for, so that none
+// opens on the rest between two requests.
+func accusersFirst(files []*reportFile) []*reportFile {
+	innocence := func(f *reportFile) int {
+		r := f.Report
+		if r == nil || r.Status != v1alpha1.StatusPassed || r.Vulnerabilities != nil && r.Vulnerabilities.Critical+r.Vulnerabilities.High > 0 {
+			return 0
+		}
+		return 1
+	}
+	out := slices.Clone(files)
+	slices.SortStableFunc(out, func(a, b *reportFile) int { return cmp.Compare(innocence(a), innocence(b)) })
+	return out
+}
+
 // batches splits files into requests that the HTTP API takes.
 func batches(files []*reportFile) (out [][]*reportFile) {
 	size := 0
@@ -312,7 +330,7 @@ func (s *session) sendReports(ctx context.Context, files []*reportFile, o report
 	}
 	path := "/projects/" + url.PathEscape(project)
 	var answer *verdictAnswer
-	for _, batch := range batches(files) {
+	for _, batch := range batches(accusersFirst(files)) {
 		form, err := reportForm(batch)
 		if err != nil {
 			return nil, err
@@ -481,13 +499,23 @@ func (s *session) verdictLines(a *verdictAnswer, gate string) string {
 }
 
 // decode reads an answer of the HTTP API.
-func decode(body io.Reader, into any) error {
+func (s *session) decode(a *api, body io.Reader, into any) error {
 	raw, err := io.ReadAll(io.LimitReader(body, maxAnswer))
 	if err != nil {
-		return wrap("read the answer", err)
+		cut := s.fail("error.unreachable", a.base, err).with(s.T("hint.api-unreachable"))
+		cut.cause = &cutOffError{err}
+		return cut
 	}
-	return wrap("read the answer", json.Unmarshal(raw, into))
+	if json.Unmarshal(raw, into) != nil {
+		return s.fail("error.not-sirrat", a.base).with(s.T("hint.no-api"))
+	}
+	return nil
 }
+
+// cutOffError is that of an answer that began and did not end.
+type cutOffError struct{ error }
+
+func (e *cutOffError) Unwrap() error { return e.error }
 
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 8 << 20

@@ -13,6 +13,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -183,7 +185,7 @@ func TestReportFolderIsBounded(t *testing.T) {
 func TestReportToSomethingElse(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.xml")
 	put(t, filepath.Dir(file), map[string]string{"a.xml": junit})
-	for _, answer := range []string{`{}`, `{"commit":"a"}`, `{"verdict":"Passed"}`, `{"commit":"a","verdict":"passed"}`} {
+	for _, answer := range []string{"<html>Welcome</html>", "", `{}`, `{"commit":"a"}`, `{"verdict":"Passed"}`, `{"commit":"a","verdict":"passed"}`} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {
 				t.Error(err)
@@ -197,6 +199,100 @@ func TestReportToSomethingElse(t *testing.T) {
 		}
 		if code := Main(t.Context(), w, []string{"report", file}); code != 1 || !strings.Contains(errOut.String(), "not an answer of SIRRAT") {
 			t.Errorf("%s: exit code %d, %s", answer, code, errOut.String())
+		}
+		server.Close()
+	}
+}
+
+// What speaks against the commit is sent with the first request, so that no gate opens between two of them.
+func TestFailuresAreSentFirst(t *testing.T) {
+	root := t.TempDir()
+	files := map[string]string{"z/red.xml": `<testsuite><testcase name="a"><failure/></testcase></testsuite>`}
+	for i := range maxReportFiles + 10 {
+		files[fmt.Sprintf("a/%d.xml", i)] = junit
+	}
+	put(t, root, files)
+	var requests [][]string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(1 << 20); err != nil {
+			t.Error(err)
+			return
+		}
+		var names []string
+		for _, f := range r.MultipartForm.File["file"] {
+			names = append(names, f.Filename)
+		}
+		requests = append(requests, names)
+		_, _ = io.WriteString(w, `{"commit":"a1b2c3d","verdict":"Refused","judged":true,"gates":[]}`)
+	}))
+	t.Cleanup(server.Close)
+	var out bytes.Buffer
+	w := testWorld()
+	w.Out, w.Getenv = &out, func(name string) string {
+		return map[string]string{"SIRRAT_API_URL": server.URL, "SIRRAT_API_TOKEN": "t", "SIRRAT_PROJECT_ID": "p", "CI_COMMIT_SHA": "a1b2c3d"}[name]
+	}
+	code := Main(t.Context(), w, []string{"report", root, "-o", "json"})
+	if code != exitCheck || len(requests) != 2 || !slices.Contains(requests[0], "red.xml") || len(requests[0])+len(requests[1]) != len(files) {
+		t.Errorf("exit code %d, requests %q", code, requests)
+	}
+	var got reportOutput
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || len(got.Files) != len(files) || filepath.Base(got.Files[len(files)-1].File) != "red.xml" {
+		t.Errorf("%v: files are told in another order than they were given", err)
+	}
+}
+
+// An answer that is cut off is asked for again, as one that never came. What the address holds besides is told to nobody.
+func TestReportAnswerCutOff(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.xml")
+	put(t, filepath.Dir(file), map[string]string{"a.xml": junit})
+	const answer = `{"commit":"a1b2c3d","verdict":"Passed","judged":true,"gates":[]}`
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+		if asked++; asked == 1 {
+			_, _ = io.WriteString(w, answer[:20])
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, answer)
+	}))
+	t.Cleanup(server.Close)
+	address := server.URL
+	var errOut bytes.Buffer
+	w := testWorld()
+	w.Err, w.Getenv = &errOut, func(name string) string {
+		return map[string]string{"SIRRAT_API_URL": address, "SIRRAT_API_TOKEN": "t", "SIRRAT_PROJECT_ID": "p", "CI_COMMIT_SHA": "a1b2c3d"}[name]
+	}
+	if code := Main(t.Context(), w, []string{"report", file}); code != 0 || asked != 2 {
+		t.Errorf("exit code %d after %d requests: %s", code, asked, errOut.String())
+	}
+	for _, address = range []string{"https://ci:canary@sirrat.example/api", "https://ci:canary@sirrat.example:x/api"} {
+		errOut.Reset()
+		if code := Main(t.Context(), w, []string{"report", file}); code != 1 || strings.Contains(errOut.String(), "canary") {
+			t.Errorf("%d: %s", code, errOut.String())
+		}
+	}
+}
+
+// An answer that does not take the report into account yet is no pass, whatever was judged before.
+func TestReportNotJudged(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "junit.xml")
+	put(t, filepath.Dir(file), map[string]string{"junit.xml": junit})
+	for _, c := range []struct {
+		judged bool
+		failOn string
+		want   int
+	}{{true, failOnWaiting, 0}, {false, failOnWaiting, exitCheck}, {false, failOnRefused, 0}, {false, failOnNever, 0}} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"commit":"a1b2c3d","verdict":"Passed","judged":%t,"gates":[]}`, c.judged)
+		}))
+		var out bytes.Buffer
+		w := testWorld()
+		w.Out, w.Err, w.Getenv = &out, &out, func(name string) string {
+			return map[string]string{"SIRRAT_API_URL": server.URL, "SIRRAT_API_TOKEN": "t", "SIRRAT_PROJECT_ID": "shop"}[name]
+		}
+		if code := Main(t.Context(), w, []string{"report", file, "--commit", "a1b2c3d", "--fail-on", c.failOn}); code != c.want {
+			t.Errorf("judged %t, --fail-on %s: exit code %d, want %d:\n%s", c.judged, c.failOn, code, c.want, out.String())
 		}
 		server.Close()
 	}

@@ -71,27 +71,30 @@ func (s *session) verifyImage(ctx context.Context, o verifyOptions, f format) er
 	if err != nil {
 		return s.registryFailure(err)
 	}
-	found, complete, err := images.Attached(ctx, repository, digest, attestation.VerdictArtifact, attestation.DecisionArtifact)
-	if err != nil {
-		return s.registryFailure(err)
-	}
-	var readable []attestation.Artifact
+	report := attestation.Report{Digest: digest}
 	var unread []attestation.Problem
-	for _, a := range found {
+	q := registry.Query{Repository: repository, Digest: digest, Wanted: func(artifactType string) bool {
+		return artifactType == attestation.VerdictArtifact || artifactType == attestation.DecisionArtifact
+	}}
+	complete, err := images.EachAttached(ctx, q, func(a registry.Artifact) bool {
 		if a.Problem != nil {
 			unread = append(unread, attestation.Problem{Artifact: a.Digest, Err: fmt.Errorf("%w: %w", attestation.ErrIncomplete, a.Problem)})
-			continue
+			return true
 		}
 		artifact := attestation.Artifact{Digest: a.Digest, Type: a.Type}
 		for _, l := range a.Layers {
 			artifact.Layers = append(artifact.Layers, attestation.Layer{MediaType: l.MediaType, Data: l.Data})
 		}
-		readable = append(readable, artifact)
+		report.Look(ctx, artifact, trust)
+		return true
+	})
+	if err != nil {
+		return s.registryFailure(err)
 	}
 	if !complete {
 		unread = append(unread, attestation.Problem{Err: attestation.ErrIncomplete})
 	}
-	report := attestation.Examine(ctx, digest, readable, o.gates, trust)
+	report.Conclude(o.gates, trust)
 	report.Problems = append(report.Problems, unread...)
 	return s.tellImage(report, repository+"@"+digest, o, f)
 }

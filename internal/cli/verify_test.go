@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -111,18 +112,27 @@ func (s *stand) verdict(t *testing.T, gate string, number int32, about string, b
 // certificate is the artifact of a PV that says it is about an image.
 func (s *stand) certificate(t *testing.T, about string, by signer) (attestation.PVReference, registry.Artifact) {
 	t.Helper()
+	return s.decided(t, v1alpha1.PVAccepted, about, by)
+}
+
+func (s *stand) decided(t *testing.T, decision v1alpha1.PVDecision, about string, by signer) (attestation.PVReference, registry.Artifact) {
+	t.Helper()
 	document, hash, err := pv.Document{Release: "a1b2c3d", Images: []string{"backend: " + s.repository + "@" + about}}.Canonical()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &v1alpha1.PV{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a1b2c3d", UID: "pv-uid"}, Spec: v1alpha1.PVSpec{Document: document, DocumentHash: hash}}
-	signature, err := pv.Sign(t.Context(), pv.NewDecision(p, v1alpha1.PVAccepted, "Camille Client", s.opened), by.key)
+	said := pv.NewDecision(p, decision, "Camille Client", s.opened)
+	if decision == v1alpha1.PVRefused {
+		said.Reason = "the basket is empty"
+	}
+	signature, err := pv.Sign(t.Context(), said, by.key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ref := attestation.PVReference{Name: p.Name, UID: string(p.UID), DocumentHash: hash, SignatureHash: envelope.Hash([]byte(signature))}
 	text, err := attestation.DecisionStatement(s.images(s.digest), attestation.Decision{
-		PVReference: ref, Project: "shop", Decision: string(v1alpha1.PVAccepted), Method: v1alpha1.MethodKey, SignedBy: "Camille Client", SignedAt: s.opened,
+		PVReference: ref, Project: "shop", Decision: string(decision), Method: v1alpha1.MethodKey, SignedBy: "Camille Client", SignedAt: s.opened,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -234,6 +244,23 @@ func TestVerifyEmergency(t *testing.T) {
 	s.run(t, 3, key, "Not proven.", "another key than those given")
 }
 
+// What the client decided is shown where no gate relied on it, too: no gate opens on a refusal. A gate's word alone is not the
+// client's.
+func TestVerifyWithoutClient(t *testing.T) {
+	s := newStand(t, registrytest.InProcess(t))
+	s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
+	_, refused := s.decided(t, v1alpha1.PVRefused, s.digest, s.client)
+	s.attach(t, refused)
+	key := []string{"--key", s.installation.file}
+	s.run(t, 0, key, "Proven: the image passed qa.", "PVS ON WHICH NO GATE RELIED", "a1b2c3d: refused, Camille Client")
+	s.run(t, 0, append(key, "--lang", "fr"), "PV SUR LESQUELS AUCUN GATE NE SE FONDAIT", "a1b2c3d: refusé")
+	for _, args := range [][]string{{"--gate", "qa"}, nil} {
+		args = append(append(args, key...), "--client-key", s.client.file)
+		s.run(t, 3, args, "Not proven.", "no gate that is proven relied on a PV signed with it")
+		s.run(t, 3, append(args, "--lang", "fr"), "Non prouvé.", "aucun gate prouvé ne se fondait sur un PV signé d’elle")
+	}
+}
+
 // Each thing that may be wrong has words of its own, in both languages.
 func TestVerifyFindings(t *testing.T) {
 	r := registrytest.InProcess(t)
@@ -305,6 +332,51 @@ func TestVerifyFindings(t *testing.T) {
 				t.Errorf("-o json: %s", out)
 			}
 		})
+	}
+}
+
+// Whoever may push may attach any number of artifacts of any size, and the same proof as often as it likes: neither fills the
+// memory nor the table.
+func TestVerifyFlood(t *testing.T) {
+	s := newStand(t, registrytest.InProcess(t))
+	proof := s.verdict(t, "qa", 1, s.digest, s.installation, nil)
+	s.attach(t, proof)
+	junk := registry.ArtifactLayer{MediaType: "application/octet-stream", Data: make([]byte, 512<<10)}
+	for i := range 40 {
+		// Different layers make different manifests, of which each that is read has 3.5 MiB.
+		a := registry.Artifact{Type: attestation.VerdictArtifact, Layers: []registry.ArtifactLayer{proof.Layers[0]}}
+		for range 7 {
+			a.Layers = append(a.Layers, junk)
+		}
+		a.Layers[7] = registry.ArtifactLayer{MediaType: junk.MediaType, Data: fmt.Appendf(nil, "%d", i)}
+		s.attach(t, a)
+	}
+	runtime.GC()
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	peak := make(chan uint64)
+	done := make(chan struct{})
+	go func() {
+		most := uint64(0)
+		for {
+			runtime.GC()
+			runtime.ReadMemStats(&now)
+			most = max(most, now.HeapAlloc)
+			select {
+			case <-done:
+				peak <- most
+				return
+			default:
+			}
+		}
+	}()
+	out := s.run(t, 0, []string{"--key", s.installation.file}, "Proven: the image passed qa.")
+	close(done)
+	if rows := strings.Count(out, "#1 qa"); rows != 1 {
+		t.Errorf("one verdict is shown %d times", rows)
+	}
+	if most := <-peak; most > before.HeapAlloc+48<<20 {
+		t.Errorf("%d MiB were kept of 120 MiB that were read", (most-before.HeapAlloc)>>20)
 	}
 }
 

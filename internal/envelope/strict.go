@@ -55,10 +55,11 @@ func checkDuplicates(dec *json.Decoder) error {
 		}
 		top := len(stack) - 1
 		if key, ok := tok.(string); ok && top >= 0 && stack[top].expectKey {
-			if stack[top].seen[strings.ToLower(key)] { // encoding/json matches members without regard to case
+			folded := strings.ToLower(strings.ToUpper(key)) // encoding/json matches members without regard to case, ſ with s too
+			if stack[top].seen[folded] {
 				return fmt.Errorf("duplicate member %q", key)
 			}
-			stack[top].seen[strings.ToLower(key)] = true
+			stack[top].seen[folded] = true
 			stack[top].expectKey = false
 			continue
 		}

@@ -24,6 +24,8 @@ func TestDecodeStrict(t *testing.T) {
 		{`{"a":"x","a":"y"}`, "duplicate"},
 		{`{"a":"x","A":"y"}`, "duplicate"},
 		{`{"b":{"c":[1],"c":[2]}}`, "duplicate"},
+		{`{"s":"x","\u017f":"y"}`, "duplicate"}, // encoding/json takes the long s for an s
+		{`{"k":"x","\u212a":"y"}`, "duplicate"}, // and the sign of Kelvin for a k
 		{`{"a":"x","z":1}`, "unknown field"},
 		{`{"a":"x"} {"a":"y"}`, "after"},
 		{`{"a":1}`, "cannot unmarshal"},

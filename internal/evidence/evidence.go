@@ -37,7 +37,8 @@ type Result struct {
 	// Maven are the Maven components that any job listed, nil if none listed any components.
 	Maven    *v1alpha1.MavenComponents
 	Pipeline string
-	// Files are the digests of the images that the reports are about that were sent as files, "" for one that names none.
+	// Files are the digests of the images that the reports are about that were sent as files, "" for one that names none. A lock
+	// file is not among them: it lists what a build resolved, and is no bill of materials of anything.
 	Files []string
 	// Received is when the oldest report that counts was stored.
 	Received time.Time
@@ -298,6 +299,9 @@ func badness(status string) int {
 	return 3
 }
 
+// lockFile is the format of a gradle.lockfile, as a CIResult has it.
+const lockFile = "gradle-lockfile"
+
 // worst folds contradicting reports of one run into the worst of each figure.
 func worst(typ string, run []v1alpha1.CIResult) Result {
 	first := run[0].Spec
@@ -314,7 +318,7 @@ func worst(typ string, run []v1alpha1.CIResult) Result {
 		if v := r.Spec.Vulnerabilities; v != nil {
 			w.Vulnerabilities = maxCounts(w.Vulnerabilities, v)
 		}
-		if r.Spec.Format != "" && !slices.Contains(w.Files, r.Spec.Digest) {
+		if r.Spec.Format != "" && r.Spec.Format != lockFile && !slices.Contains(w.Files, r.Spec.Digest) {
 			w.Files = append(w.Files, r.Spec.Digest)
 		}
 		w.Maven = union(w.Maven, r.Spec.Maven)

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/reports"
 )
 
 // whole compares what is not exported as well.
@@ -239,6 +240,22 @@ func TestDeploymentsThatGitLabNumbers(t *testing.T) {
 				t.Errorf("%s counts, want %s", got, want)
 			}
 			slices.Reverse(in)
+		}
+	}
+}
+
+// A lock file is evidence of what is built in, and no bill of materials.
+func TestLockFileIsNoBill(t *testing.T) {
+	lock, bill := result("a", v1alpha1.TypeSBOM, "7", "passed"), result("b", v1alpha1.TypeSBOM, "7", "passed")
+	lock.Spec.Job, lock.Spec.Format, lock.Spec.Maven = "lock", string(reports.GradleLock), &v1alpha1.MavenComponents{Components: []string{"a:b:1"}}
+	bill.Spec.Job, bill.Spec.Format = "bill", string(reports.CycloneDX)
+	for _, c := range []struct {
+		in   []v1alpha1.CIResult
+		want []string
+	}{{[]v1alpha1.CIResult{lock}, nil}, {[]v1alpha1.CIResult{lock, bill}, []string{""}}} {
+		set := Reduce(c.in)
+		if diff := cmp.Diff(c.want, set.Results[v1alpha1.TypeSBOM].Files); diff != "" || len(set.Maven().Components) != 1 {
+			t.Errorf("%d results: %s", len(c.in), diff)
 		}
 	}
 }

@@ -132,6 +132,8 @@ func TestArtifact(t *testing.T) {
 		{"artifact declared", one(maven, has(nil, []string{"com.dynors:other:1", "com.dynors:supergest:1.3.0"})), isPassed, "ArtifactDeclared", "", time.Time{}},
 		{"snapshot", one(maven, has(nil, []string{"com.dynors:supergest:1.3.0-SNAPSHOT"})), isRefused, "ArtifactSnapshot", "does not change", time.Time{}},
 		{"a snapshot beside the real one", one(maven, has(nil, []string{"com.dynors:supergest:1-SNAPSHOT", "com.dynors:supergest:1"})), isRefused, "ArtifactSnapshot", "does not change", time.Time{}},
+		{"one build of a snapshot", one(maven, has(nil, []string{"com.dynors:supergest:1.3.0-20260102.030405-6"})), isRefused, "ArtifactSnapshot", "does not change", time.Time{}},
+		{"a word for the newest", one(maven, has(nil, []string{"com.dynors:supergest:LATEST"})), isRefused, "ArtifactSnapshot", "does not change", time.Time{}},
 		{"a name that begins alike", one(maven, has(nil, []string{"com.dynors:supergest-web:1.3.0"})), isRefused, "ArtifactMissing", "spec.artifacts lists com.dynors:supergest", time.Time{}},
 		{"nothing declared", one(maven), isRefused, "ArtifactMissing", "spec.artifacts", time.Time{}},
 	})

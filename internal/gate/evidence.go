@@ -10,6 +10,7 @@ import (
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
 	"gitlab.com/dynors/sirrat/internal/evidence"
+	"gitlab.com/dynors/sirrat/internal/maven"
 )
 
 // again is what mends a result that failed or misses a bound.
@@ -125,7 +126,7 @@ func judgeArtifact(in Input, c v1alpha1.ArtifactCriterion) outcome {
 		version, ok := strings.CutPrefix(a, c.Maven+":")
 		switch {
 		case !ok:
-		case strings.HasSuffix(version, "-SNAPSHOT"):
+		case maven.IsSnapshot(version):
 			return refused("ArtifactSnapshot", "a release with a version that does not change", "artifact %s is a snapshot", a)
 		default:
 			return passed("ArtifactDeclared", "artifact %s is part of the release", a)

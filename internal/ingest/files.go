@@ -392,7 +392,8 @@ func digestsOf(release *v1alpha1.Release) (digests []string) {
 }
 
 // storeReports puts the files into the archive, then their CIResults into the store: nothing is acknowledged that is not in
-// both. Everything is checked before anything is stored. A file that contradicts what its run reported before is refused after the
+// both. Everything is checked before anything is stored, and what speaks against the commit is stored first: no gate that is judged
+// in between opens on the rest. A file that contradicts what its run reported before is refused after the
 // others are stored: what they say, a failure perhaps, must not be lost with it.
 func (a *api) storeReports(ctx context.Context, c caller, files []*file) (all []stored, err error) {
 	var gates []string
@@ -416,7 +417,9 @@ func (a *api) storeReports(ctx context.Context, c caller, files []*file) (all []
 		}
 	}
 	var contradicted error
-	for _, f := range files {
+	all = make([]stored, len(files))
+	for _, i := range accusersFirst(files) {
+		f := files[i]
 		st := stored{gates: gates, spec: f.spec}
 		err := a.withStore(ctx, func(ctx context.Context) (err error) {
 			defer observeStore(time.Now())
@@ -430,12 +433,32 @@ func (a *api) storeReports(ctx context.Context, c caller, files []*file) (all []
 		case err != nil:
 			return nil, err
 		}
-		all = append(all, st)
+		all[i] = st
 	}
 	if spec := files[0].spec; isFull(spec.Commit) {
 		err = a.withStore(ctx, func(ctx context.Context) error { return a.ensureRelease(ctx, c.project, spec.Commit, spec.Branch) })
 	}
 	return all, cmp.Or(contradicted, err)
+}
+
+// accusersFirst are the indexes of files, of those first that a gate may refuse the commit for.
+func accusersFirst(files []*file) []int {
+	order := make([]int, len(files))
+	for i := range files {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Compare(innocence(files[a].rep), innocence(files[b].rep))
+	})
+	return order
+}
+
+// innocence is 0 for a report that failed or that found something grave.
+func innocence(r reports.Report) int {
+	if v := r.Vulnerabilities; r.Status != v1alpha1.StatusPassed || v != nil && v.Critical+v.High > 0 {
+		return 0
+	}
+	return 1
 }
 
 // checkFile completes a file's spec with what the project knows, and refuses what does not fit.

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -196,6 +197,31 @@ func TestReportsAreTakenTogether(t *testing.T) {
 	}
 	if n := len(b.ciResults()) + len(b.releases()); n > 0 {
 		t.Errorf("%d objects were stored", n)
+	}
+}
+
+// What speaks against the commit is stored first, wherever it is in the form: where there is a release already, a gate that is
+// judged in between must not open on the rest.
+func TestFailuresAreStoredFirst(t *testing.T) {
+	b, _ := newArchived(t, false)
+	body, header := form(t, "file", upload{"a.xml", []byte(greenReport)}, upload{"scan.json", sample(t, "trivy/image.json")}, upload{"z.xml", []byte(redReport)})
+	status, answer, raw := b.sendFiles("wait=0&job=build&commit="+someCommit, body, header)
+	if status != http.StatusAccepted || len(answer.Reports) != 3 || answer.Reports[0].File != "a.xml" || answer.Reports[2].Status != v1alpha1.StatusFailed {
+		t.Fatalf("%d %s", status, raw)
+	}
+	versions := map[string]uint64{}
+	for _, r := range b.ciResults() {
+		n, err := strconv.ParseUint(r.ResourceVersion, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		versions[r.Spec.Job] = n
+		if i := slices.IndexFunc(answer.Reports, func(a ReportAnswer) bool { return a.Result == r.Name }); i < 0 || "build/"+answer.Reports[i].File != r.Spec.Job {
+			t.Errorf("%s is answered as another file", r.Spec.Job)
+		}
+	}
+	if versions["build/z.xml"] > versions["build/a.xml"] || versions["build/scan.json"] > versions["build/a.xml"] {
+		t.Errorf("stored in the order %v", versions)
 	}
 }
 

@@ -4,6 +4,8 @@ package ingest
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -193,6 +195,32 @@ func TestComponent(t *testing.T) {
 				t.Errorf("results %+v", results)
 			}
 		})
+	}
+}
+
+// TestComponentFailuresFirst: of more files than one request takes, those with failed tests are in the first.
+func TestComponentFailuresFirst(t *testing.T) {
+	var forms []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		forms = append(forms, string(body))
+		_, _ = io.WriteString(w, `{"commit":"a1b2c3d","verdict":"Waiting","next":"x"}`)
+	}))
+	t.Cleanup(server.Close)
+	r := newRunner(t, map[string]string{"SIRRAT_API_URL": server.URL + "/api", "SIRRAT_PROJECT_ID": "p", "SIRRAT_API_TOKEN": "t", "CI_COMMIT_SHA": someCommit})
+	for i := range maxFiles + 2 {
+		r.file(fmt.Sprintf("reports/TEST-%d.xml", i), []byte(greenReport))
+	}
+	r.file("reports/red file.xml.gz", zipped(t, []byte(redReport)))
+	r.file("reports/zz.xml", []byte(strings.Replace(redReport, "unit", "last", 1)))
+	j := jobs(t, readComponent(t).render(t, map[string]any{"reports": "reports"}), "push")["sirrat-report"]
+	out, code := r.run(shells["sh"], j.variables, j.script)
+	expect(t, out, code, 0, "256 report(s)", "4 report(s)")
+	if len(forms) != 2 || strings.Count(forms[0], `filename="`) != maxFiles || !strings.Contains(forms[0], `filename="red file.xml.gz"`) || !strings.Contains(forms[0], `filename="zz.xml"`) {
+		t.Errorf("%d requests; failures are not in the first", len(forms))
 	}
 }
 
@@ -441,7 +469,6 @@ func TestPipelinesDocument(t *testing.T) {
 	}
 	b, _ := newArchived(t, true)
 	p := newPipeline(t, b)
-	p.env["CI_COMMIT_REF_NAME"] = "main"
 	p.env["CI_JOB_NAME"] = "test"
 	p.file("target/surefire-reports/TEST-app.xml", []byte(greenReport))
 	p.file("target/site/jacoco/jacoco.xml", sample(t, "jacoco/maven.xml"))
@@ -478,6 +505,9 @@ func TestPipelinesDocument(t *testing.T) {
 	var types []string
 	for _, r := range p.ciResults() {
 		types = append(types, r.Spec.Type)
+		if ofFile := r.Spec.Format != ""; ofFile && (r.Spec.Branch != p.env["CI_COMMIT_REF_NAME"] || r.Spec.Pipeline != "574" || r.Spec.Run != "302") {
+			t.Errorf("%s of branch %q, pipeline %q, run %q", r.Spec.Type, r.Spec.Branch, r.Spec.Pipeline, r.Spec.Run)
+		}
 	}
 	slices.Sort(types)
 	if diff := cmp.Diff([]string{"coverage", "deployment", "tests", "tests", "tests"}, types); diff != "" {

@@ -207,15 +207,23 @@ func spdx(content []byte, digests []string) (Bill, error) {
 	case len(doc.Packages) == 0:
 		return Bill{}, errors.New("SPDX: no package: a bill of nothing proves nothing")
 	}
-	about := doc.about()
-	if len(about) > 0 && !slices.ContainsFunc(about, func(d string) bool { return slices.Contains(digests, d) }) {
+	described := doc.described()
+	components := len(doc.Packages)
+	if len(described) == 1 { // what the document is about is none of its components
+		components--
+	}
+	about := digestsIn(described)
+	switch {
+	case components == 0:
+		return Bill{}, errors.New("SPDX: no package but what it describes: a bill of nothing proves nothing")
+	case len(about) > 0 && !slices.ContainsFunc(about, func(d string) bool { return slices.Contains(digests, d) }):
 		return Bill{}, fmt.Errorf("it is about another image: %s", about[0])
 	}
-	return Bill{Format: SPDX, Components: int32(min(len(doc.Packages), math.MaxInt32))}, nil
+	return Bill{Format: SPDX, Components: int32(min(components, math.MaxInt32))}, nil
 }
 
-// about are the digests of the image that a document describes; none if it names none.
-func (d spdxDocument) about() []string {
+// described are the packages that a document says it is about.
+func (d spdxDocument) described() (out []spdxPackage) {
 	described := map[string]bool{}
 	for _, id := range d.Describes {
 		described[id] = true
@@ -228,11 +236,18 @@ func (d spdxDocument) about() []string {
 			described[r.From] = true
 		}
 	}
-	var out []string
 	for _, p := range d.Packages {
 		if described[p.ID] {
-			out = append(out, p.digests()...)
+			out = append(out, p)
 		}
+	}
+	return out
+}
+
+// digestsIn are those of the image that packages describe; none if they name none.
+func digestsIn(packages []spdxPackage) (out []string) {
+	for _, p := range packages {
+		out = append(out, p.digests()...)
 	}
 	return out
 }

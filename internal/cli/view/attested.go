@@ -27,6 +27,7 @@ var findings = []struct {
 	{attestation.ErrPVUnsigned, "verify.pv-unsigned"},
 	{attestation.ErrPVMissing, "verify.pv-missing"},
 	{attestation.ErrPVRefused, "verify.pv-refused"},
+	{attestation.ErrNoClient, "verify.no-client"},
 	{attestation.ErrProjects, "verify.projects"},
 	{attestation.ErrGlass, "verify.emergency"},
 	{attestation.ErrGate, "verify.no-verdict"},
@@ -68,6 +69,7 @@ func Attested(r attestation.Report, image string, demanded []string, s Screen) s
 		text += Table([]lang.ID{"table.gate", "table.verdict", "table.environment", "table.time", "table.release", "table.approvals", "table.pv"}, rows, s)
 	}
 	q := s.page()
+	q.otherPVs(&r)
 	q.findings("verify.missing", r.Missing)
 	title := lang.ID("verify.problems")
 	if ok {
@@ -123,12 +125,39 @@ func pvCell(r *attestation.Report, g attestation.GateProof, s Screen) string {
 	if p == nil {
 		return ref.Name + ": " + s.Lang.T("verify.pv-missing")
 	}
+	return decided(p, s)
+}
+
+// decided is what the client decided, in one line.
+func decided(p *attestation.PVProof, s Screen) string {
 	d := p.Decision
 	signed := s.Lang.T(lang.ID("pv.method." + d.Method))
 	if p.ClientKey != "" {
 		signed = s.Lang.T("verify.client-key")
 	}
 	return fmt.Sprintf("%s: %s, %s %s (%s)", d.Name, s.Lang.T(lang.ID("pv.decision."+d.Decision)), d.SignedBy, s.at(d.SignedAt), signed)
+}
+
+// otherPVs are those on which no gate relied: a refusal is one, since no gate opens on it.
+func (p *page) otherPVs(r *attestation.Report) {
+	first := true
+	for i := range r.PVs {
+		proof := &r.PVs[i]
+		if slices.ContainsFunc(r.Gates, func(g attestation.GateProof) bool {
+			return g.Verdict.Gate.PV != nil && *g.Verdict.Gate.PV == proof.Decision.PVReference
+		}) {
+			continue
+		}
+		if first {
+			p.heading(p.Lang.T("verify.pvs"))
+			first = false
+		}
+		colour := red
+		if proof.Accepted() {
+			colour = plain
+		}
+		p.wrapped(p.line(2), colour, decided(proof, p.Screen))
+	}
 }
 
 func (p *page) findings(title lang.ID, list []attestation.Problem) {
