@@ -149,6 +149,25 @@ func TestReportAsBody(t *testing.T) {
 	b.wantProblem(status, raw, http.StatusConflict, "run")
 }
 
+// Without the name of its job a run is nobody's: the passing file of one job replaces no failing one of another.
+func TestRunWithoutJobHidesNoFailure(t *testing.T) {
+	b, _ := newArchived(t, true)
+	body, header := form(t, "file", upload{"junit.xml", sample(t, "junit/surefire.xml")})
+	if status, answer, raw := b.sendFiles("commit="+someCommit+"&pipeline=7&run=71", body, header); status != http.StatusCreated || answer.Verdict != v1alpha1.VerdictRefused {
+		t.Fatalf("the job that failed: %d %s", status, raw)
+	}
+	body, header = form(t, "file", upload{"junit.xml", sample(t, "junit/jest-junit.xml")})
+	status, _, raw := b.send(http.MethodPost, b.reportsURL("commit="+someCommit+"&pipeline=7&run=72"), b.token, body, header)
+	b.wantProblem(status, raw, http.StatusConflict, "run")
+	if status, answer, raw := b.sendFiles("commit="+someCommit+"&pipeline=7&run=72&job=e2e", body, header); status != http.StatusCreated || answer.Verdict != v1alpha1.VerdictRefused {
+		t.Errorf("another job that passed: %d %s", status, raw)
+	}
+	failed := strings.Replace(result(someCommit, `"pipeline":8,"run":81`), "passed", "failed", 1)
+	b.mustPost(b.results(), failed, 201)
+	status, raw = b.do(http.MethodPost, b.results(), b.token, result(someCommit, `"pipeline":8,"run":82`))
+	b.wantProblem(status, raw, http.StatusConflict, "run")
+}
+
 func TestReportsAsForm(t *testing.T) {
 	b, store := newArchived(t, true)
 	body, header := form(t, "file",
