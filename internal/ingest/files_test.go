@@ -244,6 +244,7 @@ func TestBadReports(t *testing.T) {
 		{"cut off", "commit=" + someCommit, good[:len(good)-20], 422, "file"},
 		{"another commit", "commit=" + someCommit, string(sample(t, "sarif/codeql.sarif")), 422, "commit"},
 		{"another image", "commit=" + commitOf("feedc0de"), string(sample(t, "trivy/image.json")), 422, "file"},
+		{"another image, in SARIF", "commit=" + commitOf("feedc0de"), string(sample(t, "sarif/trivy.sarif")), 422, "file"},
 		{"cut-off gzip", "commit=" + someCommit, string(zipped(t, []byte(good))[:60]), 422, "file"},
 		{"gzip in gzip", "commit=" + someCommit, string(zipped(t, zipped(t, []byte(good)))), 422, "file"},
 	} {
