@@ -325,6 +325,11 @@ func TestReportNamesWhatItIsAbout(t *testing.T) {
 	if status != http.StatusAccepted || answer.Reports[0].Digest != sampleDigest {
 		t.Errorf("image of the release: %d %s", status, raw)
 	}
+	// Figures too: a failure about an image that nobody releases would be left out without a word.
+	figures := `{"type":"scan","status":"failed","pipeline":2,"commit":"` + commitOf("feedc0de") + `","digest":"%s"}`
+	status, raw = b.do(http.MethodPost, b.results(), b.token, fmt.Sprintf(figures, "sha256:"+strings.Repeat("b", 64)))
+	b.wantProblem(status, raw, http.StatusUnprocessableEntity, "digest")
+	b.mustPost(b.results()+"?wait=0", fmt.Sprintf(figures, sampleDigest), http.StatusAccepted)
 	status, answer, raw = b.sendFiles("wait=0&commit="+someCommit, string(sample(t, "trivy/image.json")), nil)
 	if status != http.StatusAccepted || answer.Reports[0].Digest != sampleDigest {
 		t.Errorf("image of no release yet: %d %s", status, raw)
