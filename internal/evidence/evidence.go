@@ -305,10 +305,10 @@ const lockFile = "gradle-lockfile"
 // worst folds contradicting reports of one run into the worst of each figure.
 func worst(typ string, run []v1alpha1.CIResult) Result {
 	first := run[0].Spec
-	w := Result{Type: typ, Status: first.Status, Pipeline: first.Pipeline, Received: first.Received.Time}
+	w := Result{Type: typ, Status: statusOf(first), Pipeline: first.Pipeline, Received: first.Received.Time}
 	for _, r := range run {
-		if Worse(r.Spec.Status, w.Status) {
-			w.Status = r.Spec.Status
+		if status := statusOf(r.Spec); Worse(status, w.Status) {
+			w.Status = status
 		}
 		w.Coverage, w.Score = lowest(w.Coverage, r.Spec.Coverage), lowest(w.Score, r.Spec.Score)
 		w.CoverageBase = lowest(w.CoverageBase, r.Spec.CoverageBase)
@@ -365,6 +365,20 @@ func beside(found []Result) Result {
 	return all
 }
 
+// statusOf is the status of a result by all that it says: one that calls itself passed did not where its own counts have a test that
+// failed, or none that ran.
+func statusOf(spec v1alpha1.CIResultSpec) string {
+	t := spec.Tests
+	switch {
+	case t == nil || spec.Status != v1alpha1.StatusPassed:
+	case t.Failed > 0:
+		return v1alpha1.StatusFailed
+	case TestsRun(*t) == 0:
+		return v1alpha1.StatusSkipped
+	}
+	return spec.Status
+}
+
 // Worse says whether status a is worse than b.
 func Worse(a, b string) bool { return badness(a) > badness(b) }
 
@@ -372,7 +386,7 @@ func Worse(a, b string) bool { return badness(a) > badness(b) }
 // did not pass, that not one was run, and findings: a status alone stands for tests that all passed and for nothing found.
 func Worsens(a, b v1alpha1.CIResultSpec) bool {
 	switch {
-	case Worse(b.Status, a.Status),
+	case Worse(statusOf(b), statusOf(a)),
 		a.Coverage != nil && b.Coverage != nil && *b.Coverage < *a.Coverage,
 		a.Score != nil && b.Score != nil && *b.Score < *a.Score,
 		a.CoverageBase != nil && b.CoverageBase != nil && *b.CoverageBase < *a.CoverageBase,

@@ -142,7 +142,16 @@ func TestJobsAndRuns(t *testing.T) {
 			Result{Status: "passed", Tests: counts(2, 2, 0, 0)}, []string{"a", "b"}},
 		{"no test that ran is the worst", []v1alpha1.CIResult{
 			of("a", "unit", "1", "passed", tests(10, 0, 10, 0)), of("b", "unit", "1", "passed", tests(5, 0, 0, 5))},
-			Result{Status: "passed", Tests: counts(5, 0, 0, 5)}, []string{"a", "b"}},
+			Result{Status: "failed", Tests: counts(5, 0, 0, 5)}, []string{"a", "b"}},
+		{"what calls itself passed and counts a test that failed has failed", []v1alpha1.CIResult{
+			of("a", "unit", "1", "passed", tests(10, 7, 1, 2)), of("b", "e2e", "1", "passed", tests(5, 5, 0, 0))},
+			Result{Status: "failed", Tests: counts(15, 12, 1, 2)}, []string{"a", "b"}},
+		{"what calls itself passed and counts no test was skipped", []v1alpha1.CIResult{of("a", "unit", "1", "passed", tests(0, 0, 0, 0))},
+			Result{Status: "skipped", Tests: counts(0, 0, 0, 0)}, []string{"a"}},
+		{"what calls itself passed and skipped all its tests was skipped", []v1alpha1.CIResult{of("a", "unit", "1", "passed", tests(3, 0, 0, 3))},
+			Result{Status: "skipped", Tests: counts(3, 0, 0, 3)}, []string{"a"}},
+		{"what failed although all its tests passed has failed", []v1alpha1.CIResult{of("a", "unit", "1", "failed", tests(3, 3, 0, 0))},
+			Result{Status: "failed", Tests: counts(3, 3, 0, 0)}, []string{"a"}},
 		{"findings of one run: the most of each; of several jobs: the sum", []v1alpha1.CIResult{
 			of("a", "api", "1", "passed", findings(0, 3, 1, 0)), of("b", "api", "1", "passed", findings(1, 0, 2, 5)), of("c", "web", "1", "passed", findings(1, 1, 1, 1))},
 			Result{Status: "passed", Vulnerabilities: &v1alpha1.VulnerabilityCounts{Critical: 2, High: 4, Medium: 3, Low: 6}}, []string{"a", "b", "c"}},
@@ -150,9 +159,9 @@ func TestJobsAndRuns(t *testing.T) {
 			of("a", "unit", "1", "passed", covers(91, 300), scores(50)), of("b", "e2e", "1", "passed", covers(85.5, 200), scores(60)), of("c", "lint", "1", "passed")},
 			Result{Status: "passed", Coverage: ptr(85.5), CoverageBase: ptr(int32(500)), Score: ptr(50.0)}, []string{"a", "b", "c"}},
 		{"sums stop at the greatest number instead of turning over", []v1alpha1.CIResult{
-			of("a", "unit", "1", "passed", tests(most, most, most, most), findings(most, most, most, most), covers(1, most)),
-			of("b", "e2e", "1", "passed", tests(most, most, most, most), findings(most, most, most, most), covers(1, most))},
-			Result{Status: "passed", Tests: counts(most, most, most, most), Coverage: ptr(1.0), CoverageBase: ptr(int32(most)),
+			of("a", "unit", "1", "failed", tests(most, most, most, most), findings(most, most, most, most), covers(1, most)),
+			of("b", "e2e", "1", "failed", tests(most, most, most, most), findings(most, most, most, most), covers(1, most))},
+			Result{Status: "failed", Tests: counts(most, most, most, most), Coverage: ptr(1.0), CoverageBase: ptr(int32(most)),
 				Vulnerabilities: &v1alpha1.VulnerabilityCounts{Critical: most, High: most, Medium: most, Low: most}}, []string{"a", "b"}},
 		{"the oldest report that counts says how old the evidence is", []v1alpha1.CIResult{
 			of("a", "unit", "1", "passed", received(9)), of("b", "e2e", "1", "passed", received(3)), of("c", "e2e", "0", "passed", received(1))},

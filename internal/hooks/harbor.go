@@ -36,6 +36,9 @@ type Harbor struct {
 	At time.Time `json:"at,omitzero"`
 	// Repository within Harbor: project and name. Example: supergest/backend.
 	Repository string `json:"repository,omitempty"`
+	// ScanType is what was scanned for, as Harbor 2.11 and newer name it: sbom for the making of a bill of materials. Empty for
+	// vulnerabilities.
+	ScanType string `json:"scanType,omitempty"`
 	// Artifacts that it is about.
 	Artifacts []HarborArtifact `json:"artifacts,omitempty"`
 }
@@ -53,7 +56,8 @@ type HarborArtifact struct {
 
 // HarborScan is what a scan found.
 type HarborScan struct {
-	// Status is StatusPassed for a scan that was made to its end, whatever it found: gates bound that.
+	// Status is StatusPassed for a scan that was made to its end, whatever it found: gates bound that. Empty for a scan of which the
+	// event does not say how it ended: that is no result.
 	Status string `json:"status"`
 	// Reason says in words why it was not.
 	Reason string `json:"reason,omitempty"`
@@ -85,7 +89,13 @@ type harborData struct {
 	Repository struct {
 		FullName string `json:"repo_full_name"`
 	} `json:"repository"`
+	Scan struct {
+		Type string `json:"scan_type"`
+	} `json:"scan"`
 }
+
+// scanForVulnerabilities is the type of scans that this is about, and of those of Harbor before 2.11, which made no others.
+const scanForVulnerabilities = "vulnerability"
 
 // harborOverview is the summary of one scanner's report, by the media type of the report.
 type harborOverview struct {
@@ -149,6 +159,9 @@ func readHarbor(body []byte, typ string) (Harbor, error) {
 		return Harbor{}, refuse("resources", "are more than %d", maxKept)
 	}
 	e.Repository = shown(data.Repository.FullName)
+	if kind := data.Scan.Type; kind != scanForVulnerabilities {
+		e.ScanType = clip(printable(kind), 40)
+	}
 	for _, r := range data.Resources {
 		a := HarborArtifact{Digest: r.Digest, Tag: shown(r.Tag), Reference: reference(r.ResourceURL)}
 		if r.Digest != "" && !digestPattern.MatchString(r.Digest) {
@@ -172,9 +185,9 @@ func readHarbor(body []byte, typ string) (Harbor, error) {
 	return e, nil
 }
 
-// scans tells whether the event is about a scan.
+// scans tells whether the event is about a scan for vulnerabilities.
 func (e Harbor) scans() bool {
-	return e.Type == HarborScanned || e.Type == HarborScanFailed || e.Type == HarborScanStopped
+	return e.ScanType == "" && (e.Type == HarborScanned || e.Type == HarborScanFailed || e.Type == HarborScanStopped)
 }
 
 // reference is a resource's address without scheme, tag and digest.
@@ -190,8 +203,14 @@ func reference(s string) string {
 	return s
 }
 
+const saysNothing = "the event says nothing of what was found"
+
 // readScan makes one scan of what each scanner says. All must have come to their end, and of each severity the most that any
 // of them found counts.
+//
+// Harbor sends events of scans that have ended without what was found, or with what was there before the report: of scheduled scans
+// (goharbor/harbor#22212), and where the report is late (goharbor/harbor#14585). They say neither that the image is good nor that it is
+// bad.
 func readScan(typ string, overview map[string]harborOverview) (*HarborScan, error) {
 	switch {
 	case typ == HarborScanFailed:
@@ -199,13 +218,16 @@ func readScan(typ string, overview map[string]harborOverview) (*HarborScan, erro
 	case typ == HarborScanStopped:
 		return &HarborScan{Status: v1alpha1.StatusSkipped, Reason: "the scan was stopped"}, nil
 	case len(overview) == 0:
-		return &HarborScan{Status: v1alpha1.StatusFailed, Reason: "the event says nothing of what was found"}, nil
+		return &HarborScan{Reason: saysNothing}, nil
 	case len(overview) > maxKept:
 		return nil, refuse("scan_overview", "has more than %d reports", maxKept)
 	}
-	scan := &HarborScan{Status: v1alpha1.StatusPassed, Findings: &v1alpha1.VulnerabilityCounts{}}
+	scan, open := &HarborScan{Status: v1alpha1.StatusPassed, Findings: &v1alpha1.VulnerabilityCounts{}}, false
 	for _, o := range overview {
 		switch {
+		case o.ScanStatus == "Pending", o.ScanStatus == "Scheduled", o.ScanStatus == "Running":
+			open = true
+			continue
 		case o.ScanStatus != "Success":
 			return &HarborScan{Status: v1alpha1.StatusFailed, Reason: "a report is not that of a successful scan"}, nil
 		case o.Summary == nil:
@@ -223,6 +245,9 @@ func readScan(typ string, overview map[string]harborOverview) (*HarborScan, erro
 		if name := strings.TrimSpace(o.Scanner.Name + " " + o.Scanner.Version); name > scan.Scanner {
 			scan.Scanner = clip(printable(name), 128)
 		}
+	}
+	if open {
+		return &HarborScan{Reason: saysNothing}, nil
 	}
 	return scan, nil
 }

@@ -175,10 +175,12 @@ func TestHarborScans(t *testing.T) {
 		{"unknown is medium, none is nothing", `"summary": {}`, `"summary": {"Unknown": 2, "Severe": 1, "None": 4}`, "passed", counts(0, 0, 3, 0)},
 		{"what the total has beyond the severities is medium", `"total": 0`, `"total": 5`, "passed", counts(0, 0, 5, 0)},
 		{"not successful", `"scan_status": "Success"`, `"scan_status": "Error"`, "failed", nil},
-		{"still running", `"scan_status": "Success"`, `"scan_status": "Running"`, "failed", nil},
+		{"still running", `"scan_status": "Success"`, `"scan_status": "Running"`, "", nil}, // goharbor/harbor#14585: of a scan that has ended
 		{"no status", `"scan_status": "Success"`, `"scan_status": null`, "failed", nil},
 		{"a part of an index", `"complete_percent": 100`, `"complete_percent": 50`, "failed", nil},
-		{"no overview", `"scan_overview"`, `"scan_overviews"`, "failed", nil},
+		{"no overview", `"scan_overview"`, `"scan_overviews"`, "", nil}, // goharbor/harbor#22212: of scheduled scans
+		{"one that runs and one that failed", `"application/vnd.security.vulnerability.report; version=1.1": {`,
+			`"a": {"scan_status": "Running"}, "b": {"scan_status": "Running"}, "c": {"scan_status": "Error"}, "d": {`, "failed", nil},
 		{"no summary", `"summary": {`, `"summaries": {`, "failed", nil},
 	} {
 		got, err := ReadHarbor(edited(t, "harbor-scan-completed.json", tc.old, tc.new))
@@ -188,6 +190,21 @@ func TestHarborScans(t *testing.T) {
 		}
 		if scan := got.Artifacts[0].Scan; scan.Status != tc.status || (scan.Reason == "") != (tc.status == "passed") || cmp.Diff(tc.findings, scan.Findings) != "" {
 			t.Errorf("%s: %+v %+v", tc.name, scan, scan.Findings)
+		}
+	}
+}
+
+// What Harbor says of the making of an SBOM, which it calls a scan too, is nothing about vulnerabilities.
+func TestHarborSBOM(t *testing.T) {
+	for _, file := range []string{"harbor-scan-completed.json", "harbor-scan-completed-cloud.json", "harbor-scan-failed.json", "harbor-scan-stopped.json"} {
+		for scan, want := range map[string]string{`"scan": {"scan_type": "sbom"}`: "sbom", `"scan": {"scan_type": "vulnerability"}`: "", `"scan": {}`: ""} {
+			got, err := ReadHarbor(edited(t, file, `"repository": {`, scan+`, "repository": {`))
+			if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			if got.ScanType != want || (got.Artifacts[0].Scan == nil) != (want == "sbom") {
+				t.Errorf("%s with %s: type %q, %+v", file, scan, got.ScanType, got.Artifacts[0].Scan)
+			}
 		}
 	}
 }

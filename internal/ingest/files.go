@@ -354,6 +354,22 @@ func mayBe(rep reports.Report, resultType string) bool {
 // sameCommit compares two commits of which either may be abbreviated.
 func sameCommit(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) }
 
+const otherImage = "The report is about another image"
+
+func notOf(digest string, release *v1alpha1.Release) string {
+	return fmt.Sprintf("the report is about %s, which is no image of release %s", digest, release.Name)
+}
+
+// checkDigest refuses figures about an image that is not the release's: what they say would count for nothing, a failure too. While
+// the release's digests are not known nothing is refused.
+func checkDigest(digest string, release *v1alpha1.Release) error {
+	if own := digestsOf(release); digest == "" || len(own) == 0 || slices.Contains(own, digest) {
+		return nil
+	}
+	return fields(http.StatusUnprocessableEntity, "other-image", otherImage, []FieldError{{"digest",
+		notOf(digest, release) + ": give that of the manifest in the registry, not the image's id on a machine"}})
+}
+
 // checkImage refuses a report about an image that is not the release's, and notes the image. While the release's digests are
 // not known the first that the report names is noted: once they are, a result about another image does not count.
 func (f *file) checkImage(release *v1alpha1.Release) error {
@@ -367,8 +383,7 @@ func (f *file) checkImage(release *v1alpha1.Release) error {
 	}
 	i := slices.IndexFunc(f.rep.Digests, func(d string) bool { return slices.Contains(own, d) })
 	if i < 0 {
-		return f.refused("other-image", "The report is about another image", fileField,
-			fmt.Sprintf("the report is about %s, which is no image of release %s", f.rep.Digests[0], release.Name))
+		return f.refused("other-image", otherImage, fileField, notOf(f.rep.Digests[0], release))
 	}
 	f.spec.Digest = f.rep.Digests[i]
 	return nil

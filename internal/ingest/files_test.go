@@ -150,6 +150,25 @@ func TestReportAsBody(t *testing.T) {
 	b.wantProblem(status, raw, http.StatusConflict, "run")
 }
 
+// Without the name of its job a run is nobody's: the passing file of one job replaces no failing one of another.
+func TestRunWithoutJobHidesNoFailure(t *testing.T) {
+	b, _ := newArchived(t, true)
+	body, header := form(t, "file", upload{"junit.xml", sample(t, "junit/surefire.xml")})
+	if status, answer, raw := b.sendFiles("commit="+someCommit+"&pipeline=7&run=71", body, header); status != http.StatusCreated || answer.Verdict != v1alpha1.VerdictRefused {
+		t.Fatalf("the job that failed: %d %s", status, raw)
+	}
+	body, header = form(t, "file", upload{"junit.xml", sample(t, "junit/jest-junit.xml")})
+	status, _, raw := b.send(http.MethodPost, b.reportsURL("commit="+someCommit+"&pipeline=7&run=72"), b.token, body, header)
+	b.wantProblem(status, raw, http.StatusConflict, "run")
+	if status, answer, raw := b.sendFiles("commit="+someCommit+"&pipeline=7&run=72&job=e2e", body, header); status != http.StatusCreated || answer.Verdict != v1alpha1.VerdictRefused {
+		t.Errorf("another job that passed: %d %s", status, raw)
+	}
+	failed := strings.Replace(result(someCommit, `"pipeline":8,"run":81`), "passed", "failed", 1)
+	b.mustPost(b.results(), failed, 201)
+	status, raw = b.do(http.MethodPost, b.results(), b.token, result(someCommit, `"pipeline":8,"run":82`))
+	b.wantProblem(status, raw, http.StatusConflict, "run")
+}
+
 func TestReportsAsForm(t *testing.T) {
 	b, store := newArchived(t, true)
 	body, header := form(t, "file",
@@ -251,6 +270,7 @@ func TestBadReports(t *testing.T) {
 		{"cut off", "commit=" + someCommit, good[:len(good)-20], 422, "file"},
 		{"another commit", "commit=" + someCommit, string(sample(t, "sarif/codeql.sarif")), 422, "commit"},
 		{"another image", "commit=" + commitOf("feedc0de"), string(sample(t, "trivy/image.json")), 422, "file"},
+		{"another image, in SARIF", "commit=" + commitOf("feedc0de"), string(sample(t, "sarif/trivy.sarif")), 422, "file"},
 		{"cut-off gzip", "commit=" + someCommit, string(zipped(t, []byte(good))[:60]), 422, "file"},
 		{"gzip in gzip", "commit=" + someCommit, string(zipped(t, zipped(t, []byte(good)))), 422, "file"},
 	} {
@@ -331,6 +351,11 @@ func TestReportNamesWhatItIsAbout(t *testing.T) {
 	if status != http.StatusAccepted || answer.Reports[0].Digest != sampleDigest {
 		t.Errorf("image of the release: %d %s", status, raw)
 	}
+	// Figures too: a failure about an image that nobody releases would be left out without a word.
+	figures := `{"type":"scan","status":"failed","pipeline":2,"commit":"` + commitOf("feedc0de") + `","digest":"%s"}`
+	status, raw = b.do(http.MethodPost, b.results(), b.token, fmt.Sprintf(figures, "sha256:"+strings.Repeat("b", 64)))
+	b.wantProblem(status, raw, http.StatusUnprocessableEntity, "digest")
+	b.mustPost(b.results()+"?wait=0", fmt.Sprintf(figures, sampleDigest), http.StatusAccepted)
 	status, answer, raw = b.sendFiles("wait=0&commit="+someCommit, string(sample(t, "trivy/image.json")), nil)
 	if status != http.StatusAccepted || answer.Reports[0].Digest != sampleDigest {
 		t.Errorf("image of no release yet: %d %s", status, raw)

@@ -45,6 +45,9 @@ func (a *api) takeHarbor(ctx context.Context, d *delivery) (HookAnswer, error) {
 	answer := d.answer(e.Type)
 	switch e.Type {
 	case hooks.HarborScanned, hooks.HarborScanFailed, hooks.HarborScanStopped:
+		if e.ScanType != "" {
+			return answer.ignored("it is about a scan of the type %s, which says nothing about vulnerabilities", e.ScanType)
+		}
 		if err := a.checkTime("occur_at", e.At); err != nil {
 			return answer, err
 		}
@@ -79,6 +82,10 @@ func (a *api) takeScans(ctx context.Context, d *delivery, e hooks.Harbor, answer
 		return answer.ignored(onlyJobs)
 	}
 	for _, artifact := range e.Artifacts {
+		if artifact.Scan.Status == "" {
+			answer.add(hookIgnored, "", artifact.Scan.Reason+": with spec.harbor.scan of the Project SIRRAT fetches it from Harbor")
+			continue
+		}
 		commits, why, err := a.commitsOf(ctx, d.project, e, artifact)
 		if err != nil {
 			return answer, err

@@ -126,7 +126,14 @@ func (c caller) ownCommit(field, digits string) (string, error) {
 
 // vouch checks a report against what GitLab says of the job that sent it, and adds what the report does not say. commitField
 // is what the report named the commit by.
+//
+// A run of no job is left out: the runs of a job replace each other, and without its name they would replace those of other jobs.
 func (c caller) vouch(spec *v1alpha1.CIResultSpec, commitField string) (err error) {
+	defer func() {
+		if spec.Job == "" {
+			spec.Run = ""
+		}
+	}()
 	if c.job == nil {
 		return nil
 	}
@@ -142,10 +149,7 @@ func (c caller) vouch(spec *v1alpha1.CIResultSpec, commitField string) (err erro
 			return contradicted(said.field, fmt.Sprintf("is not the %s of the id_token, %q: leave it out, or give what GitLab gives", said.claim, clip(said.token)))
 		}
 	}
-	spec.Pipeline = c.job.Pipeline
-	if spec.Job != "" { // without the job's name, a run would replace those of other jobs
-		spec.Run = c.job.Job
-	}
+	spec.Pipeline, spec.Run = c.job.Pipeline, c.job.Job
 	if check := (&checker{}); c.job.RefType == "branch" && check.branch(c.job.Ref) != "" && len(check.errs) == 0 {
 		spec.Branch = c.job.Ref
 	}

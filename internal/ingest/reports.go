@@ -43,6 +43,9 @@ func (a *api) postResult(w http.ResponseWriter, r *http.Request, c caller) error
 		if spec.Commit, err = a.resolveCommit(c.project, spec.Commit); err != nil {
 			return err
 		}
+		if err = checkDigest(spec.Digest, oldest(a.hub.releasesWith(c.project, spec.Commit), spec.Commit)); err != nil {
+			return err
+		}
 		if st.name, st.created, err = a.storeRun(ctx, c.project, spec); err != nil {
 			return err
 		}

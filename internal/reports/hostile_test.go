@@ -20,8 +20,22 @@ func trivyWith(member string) string {
 	return `{"SchemaVersion":2,"Results":[{"Target":"a","Vulnerabilities":[{"VulnerabilityID":"x","Severity":"LOW"}]}]` + member + `}`
 }
 
+// trivyLicences is a report about licences alone, with more results.
+func trivyLicences(results string) string {
+	return `{"SchemaVersion":2,"Results":[{"Target":"OS Packages","Class":"license","Licenses":[{"Severity":"HIGH","Name":"GPL-3.0"}]},{"Target":"Loose File License(s)","Class":"license-file"}` + results + `]}`
+}
+
 func gitlabWith(severity, status string) string {
 	return `{"version":"15.0.0","vulnerabilities":[{"severity":"` + severity + `"}],"scan":{"type":"sast","status":"` + status + `"}}`
+}
+
+// sarifRules is a run with a rest of the driver, which may close it and go on, and a result.
+func sarifRules(driver, result string) string {
+	closing := "}}"
+	if strings.Contains(driver, `},"extensions"`) {
+		closing = "}"
+	}
+	return `{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x",` + driver + closing + `,"results":[` + result + `]}]}`
 }
 
 func sarifWith(result string) string {
@@ -140,6 +154,8 @@ var refusals = []struct{ name, body, want string }{
 	{"profile out of range", "mode: count\na.go:1.1,2.2 1 99999999999999999999\n", "range"},
 	{"endless line", "mode: set\n" + strings.Repeat("a", 2*maxLine), "longer"},
 	{"tracefile without a section", "TN:x\n", "no lines"},
+	{"tracefile cut off in its last line", "SF:a\nDA:1,1\nend_of_recor", "cut off"},
+	{"tracefile cut off in a number", "SF:a\nDA:1,1", "cut off"},
 	{"tracefile cut off", "SF:a\nDA:1,1\n", "end_of_record"},
 	{"tracefile, section in a section", "SF:a\nSF:b\n", "begins before"},
 	{"tracefile, data outside", "TN:\nDA:1,1\n", "outside"},
@@ -178,6 +194,7 @@ var refusals = []struct{ name, body, want string }{
 	{"SARIF without results", `{"version":"2.1.0","runs":[{"tool":{"driver":{"name":"x"}}}]}`, "without results"},
 	{"SARIF, results null", `{"version":"2.1.0","runs":[{"results":null}]}`, "without results"},
 	{"SARIF 2.0", `{"version":"2.0.0","runs":[{"results":[]}]}`, "version"},
+	{"Trivy, licences alone", trivyLicences(``), "licences"},
 	{"SARIF, a level of its own", sarifWith(`{"level":"fatal"}`), "level"},
 	{"SARIF, a kind of its own", sarifWith(`{"kind":"maybe"}`), "kind"},
 	{"SARIF, a score out of range", sarifWith(`{"properties":{"security-severity":"11"}}`), "score"},
@@ -242,8 +259,19 @@ func TestLeniency(t *testing.T) {
 		{"a prefix", `<x:testsuite xmlns:x="y"><x:testcase/></x:testsuite>`, "1 passed"},
 		{"a log larger than any buffer", suiteOf(``, `<testcase><system-out>`+strings.Repeat("x&amp;é", 300_000)+`</system-out></testcase>`), "1 passed"},
 		{"one line for a duplicate", "SF:a\nDA:1,0\nend_of_record\nSF:a\nDA:1,1\nend_of_record\n", "100.00 % of 1"},
+		{"coverlet ends no last line", "SF:a\nDA:1,1\nend_of_record\nSF:b\nDA:1,1\nend_of_record", "100.00 % of 2"},
 		{"Windows' line ends", "mode: set\r\na.go:1.1,2.2 1 1\r\n", "100.00 % of 1"},
+		{"Trivy, licences beside packages", trivyLicences(`,{"Target":"a","Class":"os-pkgs"}`), "0 critical, 0 high"},
 		{"SARIF, a level by default", sarifWith(`{}`), "0 critical, 0 high, 1 medium"},
+		{"SARIF, a score of 0 that rates nothing", sarifWith(`{"level":"error","properties":{"security-severity":"0.0"}}`), "0 critical, 1 high"},
+		{"SARIF, a rule whose score of 0 rates nothing", sarifRules(`"rules":[{"id":"r","defaultConfiguration":{"level":"note"},"properties":{"security-severity":"0.0"}}]`, `{"ruleId":"r"}`), "0 medium, 1 low"},
+		{"SARIF, a rule of an extension by index", sarifRules(`"rules":[{"id":"own","properties":{"security-severity":"2"}}]},"extensions":[{"name":"a"},{"name":"b","rules":[{"id":"r","properties":{"security-severity":"9.8"}}]}]`,
+			`{"rule":{"index":0,"toolComponent":{"index":1}}}`), "1 critical, 0 high, 0 medium, 0 low"},
+		{"SARIF, a rule of the driver by the index in rule", sarifRules(`"rules":[{"id":"r","properties":{"security-severity":"9.8"}}]`, `{"rule":{"index":0}}`), "1 critical"},
+		{"SARIF, an id that no rule has, and an index", sarifRules(`"rules":[{"id":"r","properties":{"security-severity":"9.8"}}]`, `{"ruleId":"other","ruleIndex":0}`), "1 critical"},
+		{"SARIF, an id of three parts", sarifRules(`"rules":[{"id":"r","properties":{"security-severity":"9.8"}}]`, `{"ruleId":"r/a/b"}`), "1 critical"},
+		{"SARIF, a component that is not there", sarifRules(`"rules":[{"id":"r"}]`, `{"rule":{"index":0,"toolComponent":{"index":7}}}`), "1 medium"},
+		{"SARIF, properties of a run that are not Trivy's", strings.Replace(sarifWith(``), `"results"`, `"properties":{"repoDigests":"many"},"results"`, 1), "0 critical"},
 		{"SARIF, no findings", sarifWith(``), "0 critical, 0 high, 0 medium, 0 low"},
 		{"SARIF, what passed", sarifWith(`{"kind":"pass"}`), "0 critical, 0 high, 0 medium, 0 low"},
 		{"SARIF, a suppression under review", sarifWith(`{"suppressions":[{"status":"underReview"}]}`), "1 medium"},
@@ -255,6 +283,8 @@ func TestLeniency(t *testing.T) {
 			`<hashes><hash alg="SHA-256">` + strings.TrimPrefix(manifest, "sha256:") + `</hash></hashes></component></ancestors></pedigree></component></components></bom>`,
 			"1 components; com.dynors:core:2.1.0-SNAPSHOT"},
 		{"SARIF, a tool that failed", `{"version":"2.1.0","runs":[{"results":[],"invocations":[{"executionSuccessful":false}]}]}`, "scan; failed"},
+		{"a status that says how it ended, and no element", suiteOf(``, `<testcase status="timedout"/><testcase status="panicked"/><testcase result="aborted"/><testcase status="run"/>`), "4 tests: 1 passed, 3 failed"},
+		{"a status of what was not run yet", suiteOf(``, `<testcase status="pending"/>`+passing), "2 tests: 1 passed, 0 failed, 1 skipped"},
 		{"GitLab, a scan that failed", gitlabWith("High", "failure"), "scan; failed"},
 		{"a terminal's escapes in a producer", strings.Replace(sarifWith(``), `"x"`, `"\u001b[31mx\u202e"`, 1), "by [31mx;"},
 	} {

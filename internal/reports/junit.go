@@ -17,9 +17,10 @@ import (
 //	jest-junit      https://github.com/jest-community/jest-junit (16)
 //	gotestsum       https://github.com/gotestyourself/gotestsum (1.12), Gradle, PHPUnit, GoogleTest and node:test alike
 //
-// A test is a testcase element. It failed with a failure or an error in it, was skipped with a skipped or disabled in it or
-// a status that says so, and passed otherwise. Runs of a test that failed before one that passed (flakyFailure, flakyError of
-// Surefire) are no failures; a failed run with an element of its own is one. A failure directly in a suite is a failed test.
+// A test is a testcase element. It failed with a failure or an error in it, was skipped with a skipped or disabled in it, either
+// with a status that says so (in the words of GoogleTest, CTest and Ginkgo among others), and passed otherwise. Runs of a test that
+// failed before one that passed (flakyFailure, flakyError of Surefire) are no failures; a failed run with an element of its own is
+// one. A failure directly in a suite is a failed test.
 
 // cases are the tests counted in a suite, and the elements that say why they did not pass.
 type cases struct {
@@ -179,11 +180,11 @@ func (j *junitReader) startCase() error {
 	top.testcase, top.failed, top.err, top.skipped = true, false, false, false
 	for _, name := range []string{"status", "result"} {
 		switch value, _ := j.s.attr(name); strings.ToLower(value) {
-		case "skipped", "disabled", "ignored", "notrun", "suppressed":
+		case "skipped", "disabled", "ignored", "notrun", "suppressed", "pending":
 			top.skipped = true
 		case "failed", "failure", "fail":
 			top.failed = true
-		case "error":
+		case "error", "errored", "timedout", "timeout", "panicked", "interrupted", "aborted", "crashed", "broken":
 			top.err = true
 		}
 	}

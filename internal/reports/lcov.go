@@ -10,7 +10,7 @@ import (
 )
 
 // lcovReader reads a tracefile of LCOV (geninfo(1), https://github.com/linux-test-project/lcov 2.3) as LCOV itself, istanbul,
-// coverage.py, grcov and cargo-llvm-cov write it. What counts is the DA lines, each line of a source file once; of a section
+// coverage.py, coverlet, grcov and cargo-llvm-cov write it. What counts is the DA lines, each line of a source file once; of a section
 // without any, its LH of LF. Sections where both are must agree.
 type lcovReader struct {
 	l      *lines
@@ -24,8 +24,12 @@ type lcovReader struct {
 	covered, total int64
 }
 
+// endOfRecord ends each section, the last one too.
+const endOfRecord = "end_of_record"
+
 func readLCOV(l *lines) (Report, error) {
 	rep := Report{Format: LCOV}
+	l.last = endOfRecord // coverlet ends no last line
 	r := &lcovReader{l: l, seen: newBlocks()}
 	for {
 		line, err := l.next()
@@ -50,7 +54,7 @@ func (r *lcovReader) line(line []byte) error {
 	if len(line) == 0 || line[0] == '#' {
 		return nil
 	}
-	if string(line) == "end_of_record" {
+	if string(line) == endOfRecord {
 		return r.endSection()
 	}
 	key, value, ok := bytes.Cut(line, []byte(":"))

@@ -331,18 +331,22 @@ type lines struct {
 	foreign bool
 	r       *bufio.Reader
 	n       int
+	// last is the line that may be the last one without an end of its own, since it cannot be the beginning of another; "" for none.
+	last string
 }
 
 func newLines(in *input) *lines { return &lines{r: in.r, foreign: in.foreign} }
 
 // next is the next line without its end, valid until the next call; io.EOF after the last. A last line without an end is
-// reported as cut off, since every producer ends it.
+// reported as cut off, unless it is the format's own last line.
 func (l *lines) next() ([]byte, error) {
 	line, err := l.r.ReadSlice('\n')
 	l.n++
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull) || len(line) > maxLine:
 		return nil, refuse("line %d is longer than %d bytes", l.n, maxLine)
+	case errors.Is(err, io.EOF) && len(line) > 0 && string(line) == l.last:
+		return line, nil
 	case errors.Is(err, io.EOF) && len(line) > 0:
 		return nil, refuse("line %d is cut off: %s", l.n, truncated)
 	case err != nil:

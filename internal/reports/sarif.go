@@ -12,10 +12,14 @@ import (
 
 // sarif collects SARIF 2.1.0 (https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/), runs beside each other.
 //
-// The severity of a result is the security-severity of its rule, a score from 0 to 10 as GitHub reads it
+// The severity of a result is the security-severity of its rule, a score above 0 up to 10 as GitHub reads it
 // (https://docs.github.com/en/code-security/code-scanning/integrating-with-code-scanning/sarif-support-for-code-scanning), or
-// else its level: error is high, warning medium, note low, none a remark. A result of another kind than fail, one that is
+// else its level: error is high, warning medium, note low, none a remark. A score of 0 is no severity, there as here: Trivy gives it
+// to what nobody has rated. A result of another kind than fail, one that is
 // absent against a baseline, and one that was suppressed in the report itself are not counted.
+//
+// What was examined is named by the revision of a run's versionControlProvenance and, as Trivy writes it
+// (aquasecurity/trivy: pkg/report/sarif.go), by the repoDigests among a run's properties.
 type sarif struct {
 	runs      int
 	producers []string
@@ -30,7 +34,8 @@ const sarifVersion = "2.1.0"
 // what their severity depends on.
 type sarifResult struct {
 	rule  string
-	index int64 // of the rule in the driver; -1 when not given
+	part  int64 // the component that has the rule: -1 the driver, otherwise the index of an extension
+	index int64 // of the rule in it; -1 when not given
 	level string
 	own   severity // by a security-severity of the result itself; -1 for none
 }
@@ -39,6 +44,8 @@ type sarifResult struct {
 const (
 	maxRules     = 100_000
 	maxRuleBytes = 8 << 20
+	// maxIDParts is how many parts of a hierarchical id (rule/part/part) are passed over for the rule that it begins with.
+	maxIDParts = 8
 )
 
 // sarifRule is what a rule says of the severity of its results.
@@ -51,10 +58,12 @@ type sarifRule struct {
 type sarifRun struct {
 	j       *jsonReader
 	doc     *sarif
-	tool    [2]string // of the driver
-	order   []string  // ids of the driver's rules
+	tool    [2]string  // of the driver
+	order   []string   // ids of the driver's rules
+	orders  [][]string // of those of the extensions
 	rules   map[string]sarifRule
 	results map[sarifResult]int64
+	ordered int  // rules, those with the same id too
 	kept    int  // bytes of the ids in rules and results
 	present bool // there are results, if none
 }
@@ -82,6 +91,8 @@ func (d *sarif) run(j *jsonReader) error {
 			_, err = j.list(name, r.invocation)
 		case "versionControlProvenance":
 			_, err = j.list(name, r.provenance)
+		case "properties":
+			_, err = j.object("the properties of a run", r.image)
 		default:
 			err = j.skip()
 		}
@@ -106,10 +117,14 @@ func (r *sarifRun) toolMember(name string) error {
 	var err error
 	switch name {
 	case "driver":
-		_, err = r.j.object("tool.driver", func(name string) error { return r.component(name, true) })
+		_, err = r.j.object("tool.driver", func(name string) error { return r.component(name, &r.order) })
 	case "extensions":
 		_, err = r.j.list("tool.extensions", func() error {
-			_, err := r.j.object("an extension", func(name string) error { return r.component(name, false) })
+			var order []string
+			_, err := r.j.object("an extension", func(name string) error { return r.component(name, &order) })
+			if r.orders = append(r.orders, order); len(r.orders) > maxRules {
+				return refuse("more than %d extensions", maxRules)
+			}
 			return err
 		})
 	default:
@@ -118,12 +133,13 @@ func (r *sarifRun) toolMember(name string) error {
 	return err
 }
 
-// component reads a member of the driver or of an extension. Versions: semanticVersion is preferred, since version is free text.
-func (r *sarifRun) component(name string, driver bool) (err error) {
-	j := r.j
+// component reads a member of the driver or of an extension, whose rules are put into order. Versions: semanticVersion is preferred,
+// since version is free text.
+func (r *sarifRun) component(name string, order *[]string) (err error) {
+	j, driver := r.j, order == &r.order
 	switch {
 	case name == "rules":
-		_, err = j.list(name, func() error { return r.rule(driver) })
+		_, err = j.list(name, func() error { return r.rule(order) })
 	case name == "name" && driver:
 		r.tool[0], err = j.anyText()
 	case name == "semanticVersion" && driver:
@@ -140,7 +156,7 @@ func (r *sarifRun) component(name string, driver bool) (err error) {
 	return err
 }
 
-func (r *sarifRun) rule(driver bool) error {
+func (r *sarifRun) rule(order *[]string) error {
 	var id string
 	rule := sarifRule{own: unrated}
 	_, err := r.j.object("a rule", func(name string) (err error) {
@@ -165,12 +181,10 @@ func (r *sarifRun) rule(driver bool) error {
 	if err != nil {
 		return err
 	}
-	if len(r.rules) >= maxRules || len(r.order) >= maxRules {
+	if r.ordered++; r.ordered > maxRules {
 		return refuse("more than %d rules", maxRules)
 	}
-	if driver {
-		r.order = append(r.order, id)
-	}
+	*order = append(*order, id)
 	if old, seen := r.rules[id]; seen && old.severity() > rule.severity() { // ids need not be unique (3.49.3): the worst counts
 		rule = old
 	}
@@ -188,6 +202,9 @@ func (r *sarifRun) properties() (own severity, err error) {
 		score, err := r.score()
 		if err == nil {
 			own, err = ofScore(score)
+		}
+		if own == none {
+			own = unrated
 		}
 		return err
 	})
@@ -219,22 +236,16 @@ func (r *sarifRun) level() (string, error) {
 
 func (r *sarifRun) result() error {
 	j := r.j
-	result := sarifResult{index: -1, own: unrated}
+	result := sarifResult{part: -1, index: -1, own: unrated}
 	kind, baseline, suppressed := "fail", "", false
 	_, err := j.object("a result", func(name string) (err error) {
 		switch name {
 		case "ruleId":
 			result.rule, err = j.text(name)
 		case "ruleIndex":
-			result.index, err = r.index()
+			result.index, err = r.index(name)
 		case "rule":
-			_, err = j.object(name, func(name string) (err error) {
-				if name != "id" {
-					return j.skip()
-				}
-				result.rule, err = j.text("rule.id")
-				return err
-			})
+			_, err = j.object(name, func(name string) error { return r.reference(&result, name) })
 		case "level":
 			result.level, err = r.level()
 		case "kind":
@@ -270,11 +281,47 @@ func (r *sarifRun) result() error {
 	return r.keep(result.rule)
 }
 
-// index reads a ruleIndex, -1 for none.
-func (r *sarifRun) index() (int64, error) {
-	n, err := r.j.number("ruleIndex")
+// reference reads a member of a result's rule (a reportingDescriptorReference), which says what ruleId and ruleIndex do, and for rules
+// of extensions too.
+func (r *sarifRun) reference(result *sarifResult, name string) (err error) {
+	j := r.j
+	switch name {
+	case "id":
+		result.rule, err = j.text("rule.id")
+	case "index":
+		result.index, err = r.index("rule.index")
+	case "toolComponent":
+		_, err = j.object("rule.toolComponent", func(name string) (err error) {
+			if name != "index" {
+				return j.skip()
+			}
+			result.part, err = r.index("rule.toolComponent.index")
+			return err
+		})
+	default:
+		err = j.skip()
+	}
+	return err
+}
+
+// image keeps the digests among the properties of a run, which tools fill as they like.
+func (r *sarifRun) image(name string) error {
+	if name != "repoDigests" || r.j.dec.PeekKind() != '[' {
+		return r.j.skip()
+	}
+	_, err := r.j.list(name, func() error {
+		reference, err := r.j.anyText()
+		r.doc.about.addDigest(reference)
+		return err
+	})
+	return err
+}
+
+// index reads an index, -1 for none.
+func (r *sarifRun) index(what string) (int64, error) {
+	n, err := r.j.number(what)
 	if err == nil && (n < -1 || n > maxCount || n != float64(int64(n))) {
-		err = refuse("ruleIndex is out of range")
+		err = refuse("%s is out of range", what)
 	}
 	if err != nil {
 		return -1, err
@@ -327,11 +374,12 @@ func (r *sarifRun) provenance() error {
 // severity is that of a result, once the rules of its run are known.
 func (r *sarifRun) severity(result sarifResult) severity {
 	rule, ok := r.rules[result.rule]
-	if i := strings.LastIndexByte(result.rule, '/'); !ok && i > 0 { // a hierarchical id
-		rule, ok = r.rules[result.rule[:i]]
+	for id, parts := result.rule, 0; !ok && parts < maxIDParts && strings.Contains(id, "/"); parts++ { // a hierarchical id
+		id = id[:strings.LastIndexByte(id, '/')]
+		rule, ok = r.rules[id]
 	}
-	if result.rule == "" && result.index >= 0 && result.index < int64(len(r.order)) {
-		rule, ok = r.rules[r.order[result.index]]
+	if order := r.orderOf(result.part); !ok && result.index >= 0 && result.index < int64(len(order)) {
+		rule, ok = r.rules[order[result.index]]
 	}
 	if !ok {
 		rule = sarifRule{own: unrated}
@@ -343,6 +391,17 @@ func (r *sarifRun) severity(result sarifResult) severity {
 		rule.level = result.level
 	}
 	return rule.severity()
+}
+
+// orderOf are the ids of the rules of the driver (-1) or of an extension.
+func (r *sarifRun) orderOf(part int64) []string {
+	switch {
+	case part < 0:
+		return r.order
+	case part < int64(len(r.orders)):
+		return r.orders[part]
+	}
+	return nil
 }
 
 // severity is that of a result that says nothing else.

@@ -8,13 +8,14 @@ import (
 
 // trivy collects a JSON report of Trivy (https://trivy.dev/latest/docs/configuration/reporting/#json, SchemaVersion 2; its
 // types are in aquasecurity/trivy: pkg/types/report.go). What counts is vulnerabilities, misconfigurations that failed, and
-// secrets; licences are for a policy to judge. Metadata.RepoDigests are digests of manifests and name the image; ImageID is
+// secrets; licences are for a policy to judge, and results about them alone (Class license, license-file) are no scan. Metadata.RepoDigests are digests of manifests and name the image; ImageID is
 // the digest of its configuration, by which no registry knows it.
 type trivy struct {
 	version  string
 	about    Report
 	findings findings
-	targets  int64
+	targets  int64 // results but those about licences
+	licences int64 // results about licences
 }
 
 const trivySchema = 2
@@ -54,9 +55,11 @@ func (t *trivy) metadata(j *jsonReader) func(string) error {
 
 func (t *trivy) result(j *jsonReader) error {
 	var failures, failed int64
-	summary := false
+	summary, class := false, ""
 	present, err := j.object("a result", func(name string) (err error) {
 		switch name {
+		case "Class":
+			class, err = j.anyText()
 		case "Vulnerabilities", "Secrets":
 			_, err = j.list(name, func() error {
 				_, err := t.finding(j)
@@ -83,7 +86,11 @@ func (t *trivy) result(j *jsonReader) error {
 		}
 		return err
 	})
-	if present {
+	switch {
+	case !present:
+	case class == "license", class == "license-file":
+		t.licences++
+	default:
 		t.targets++
 	}
 	if err == nil && summary && failures != failed {
@@ -133,6 +140,8 @@ func (d *document) finishTrivy() (Report, error) {
 	switch {
 	case d.schema != trivySchema:
 		return rep, refuse("SchemaVersion is %d, not %d", d.schema, trivySchema)
+	case t.targets == 0 && t.licences > 0:
+		return rep, refuse("it is about licences alone: have Trivy look for vulnerabilities too (--scanners vuln,license)")
 	case t.targets == 0:
 		return rep, refuse("nothing was scanned: there are no Results")
 	}
