@@ -287,18 +287,19 @@ func nameFiles(files []*reportFile) {
 	}
 }
 
-// accusersFirst are files in the order in which they are sent: those first that a gate may refuse the commit for, so that none
-// opens on the rest between two requests.
-func accusersFirst(files []*reportFile) []*reportFile {
-	innocence := func(f *reportFile) int {
-		r := f.Report
-		if r == nil || r.Status != v1alpha1.StatusPassed || r.Vulnerabilities != nil && r.Vulnerabilities.Critical+r.Vulnerabilities.High > 0 {
-			return 0
-		}
-		return 1
+// rank is 0 for a file that is sent before those of rank 1.
+func (f *reportFile) rank() int {
+	if f.Report == nil || f.Report.IsGrave() {
+		return 0
 	}
+	return 1
+}
+
+// failuresFirst are files in the order in which they are sent: those first that a gate may refuse the commit for, so that none
+// opens on the rest between two requests.
+func failuresFirst(files []*reportFile) []*reportFile {
 	out := slices.Clone(files)
-	slices.SortStableFunc(out, func(a, b *reportFile) int { return cmp.Compare(innocence(a), innocence(b)) })
+	slices.SortStableFunc(out, func(a, b *reportFile) int { return cmp.Compare(a.rank(), b.rank()) })
 	return out
 }
 
@@ -330,7 +331,7 @@ func (s *session) sendReports(ctx context.Context, files []*reportFile, o report
 	}
 	path := "/projects/" + url.PathEscape(project)
 	var answer *verdictAnswer
-	for _, batch := range batches(accusersFirst(files)) {
+	for _, batch := range batches(failuresFirst(files)) {
 		form, err := reportForm(batch)
 		if err != nil {
 			return nil, err

@@ -433,7 +433,7 @@ func (a *api) storeReports(ctx context.Context, c caller, files []*file) (all []
 	}
 	var contradicted error
 	all = make([]stored, len(files))
-	for _, i := range accusersFirst(files) {
+	for _, i := range failuresFirst(files) {
 		f := files[i]
 		st := stored{gates: gates, spec: f.spec}
 		err := a.withStore(ctx, func(ctx context.Context) (err error) {
@@ -456,24 +456,16 @@ func (a *api) storeReports(ctx context.Context, c caller, files []*file) (all []
 	return all, cmp.Or(contradicted, err)
 }
 
-// accusersFirst are the indexes of files, of those first that a gate may refuse the commit for.
-func accusersFirst(files []*file) []int {
-	order := make([]int, len(files))
-	for i := range files {
-		order[i] = i
+// failuresFirst are the indexes of files, of those first that a gate may refuse the commit for.
+func failuresFirst(files []*file) (order []int) {
+	for _, grave := range []bool{true, false} {
+		for i, f := range files {
+			if f.rep.IsGrave() == grave {
+				order = append(order, i)
+			}
+		}
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Compare(innocence(files[a].rep), innocence(files[b].rep))
-	})
 	return order
-}
-
-// innocence is 0 for a report that failed or that found something grave.
-func innocence(r reports.Report) int {
-	if v := r.Vulnerabilities; r.Status != v1alpha1.StatusPassed || v != nil && v.Critical+v.High > 0 {
-		return 0
-	}
-	return 1
 }
 
 // checkFile completes a file's spec with what the project knows, and refuses what does not fit.

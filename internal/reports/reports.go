@@ -104,6 +104,13 @@ type Report struct {
 	Digests []string `json:"digests,omitempty"`
 }
 
+// IsGrave says whether it speaks against the commit, so that it is sent and stored before what does not: it did not pass, or found
+// something critical or high.
+func (r Report) IsGrave() bool {
+	v := r.Vulnerabilities
+	return r.Status != v1alpha1.StatusPassed || v != nil && v.Critical+v.High > 0
+}
+
 // Error is why a report is refused.
 type Error struct {
 	// Format as far as it is known.
