@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -46,5 +47,40 @@ func TestVersionsThatTwoWant(t *testing.T) {
 	}
 	if puts != 20 {
 		t.Errorf("%d tags were written %d times", 20, puts)
+	}
+}
+
+// TestAnAnswerThatComesLate: what was asked before a registry failed, and is answered afterwards, does not end the pause of the failure.
+func TestAnAnswerThatComesLate(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{Auth: registrytest.Htpasswd})
+	r.Push(repository, "slow")
+	r.Push(repository, "bad")
+	c := newClient(t, r)
+	asked, failed := make(chan struct{}), make(chan struct{})
+	late := through(r, http.MethodHead, "/manifests/slow", func(w http.ResponseWriter, whole *httptest.ResponseRecorder, _ *http.Request) {
+		close(asked)
+		<-failed
+		w.WriteHeader(whole.Code)
+	})
+	bad := refuse(http.MethodHead, "/manifests/bad", 503, "UNAVAILABLE", "Retry-After: 60")
+	r.Misbehave(func(w http.ResponseWriter, q *http.Request) bool { return late(w, q) || bad(w, q) })
+	slow := make(chan error)
+	go func() {
+		_, err := c.Resolve(t.Context(), r.Host+"/"+repository+":slow")
+		slow <- err
+	}()
+	<-asked
+	_, err := c.Resolve(t.Context(), r.Host+"/"+repository+":bad")
+	problem(t, err, registry.KindBusy)
+	close(failed)
+	if err := <-slow; err != nil {
+		t.Fatal(err)
+	}
+	r.Misbehave(nil)
+	r.Take()
+	_, err = c.Resolve(t.Context(), r.Host+"/"+repository+":bad")
+	problem(t, err, registry.KindBusy)
+	if seen := r.Take(); len(seen) > 0 {
+		t.Errorf("asked although it is to wait: %v", seen)
 	}
 }

@@ -288,10 +288,14 @@ func (c *Client) paused(key string) *Problem {
 	return nil
 }
 
+// resume forgets failures, since the registry answered. An answer that comes during a pause is one to a request that was sent
+// before, as nothing is sent then: it says nothing against what failed since.
 func (c *Client) resume(way string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.pauses, way)
+	if w := c.pauses[way]; w != nil && !c.now().Before(w.problem.Until) {
+		delete(c.pauses, way)
+	}
 }
 
 // send sends one request and reads its answer.
