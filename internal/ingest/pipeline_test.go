@@ -469,7 +469,7 @@ func TestPipelinesDocument(t *testing.T) {
 	}
 	b, _ := newArchived(t, true)
 	p := newPipeline(t, b)
-	p.env["CI_JOB_NAME"] = "test"
+	p.env["CI_JOB_NAME"], p.env["CI_JOB_NAME_SLUG"] = "test", "test"
 	p.file("target/surefire-reports/TEST-app.xml", []byte(greenReport))
 	p.file("target/site/jacoco/jacoco.xml", sample(t, "jacoco/maven.xml"))
 	p.file("Makefile", []byte("test:\n\t@true\n"))
