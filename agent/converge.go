@@ -255,7 +255,7 @@ func condition(kind string, c converge.Container) (waiting string, err error) {
 		case c.State == health.StateRunning && c.Check == health.CheckUnhealthy:
 			return "", fmt.Errorf("%s is unhealthy", c.Name)
 		case c.State == health.StateExited, c.State == health.StateDead:
-			return "", fmt.Errorf("%s exited %d", c.Name, c.ExitCode)
+			return "", fmt.Errorf("%s: %s", c.Name, c.Ending())
 		default:
 			return "is not healthy yet", nil
 		}
@@ -263,7 +263,7 @@ func condition(kind string, c converge.Container) (waiting string, err error) {
 		switch {
 		case c.State == health.StateExited && c.ExitCode == 0:
 		case c.State == health.StateExited:
-			return "", fmt.Errorf("%s exited %d", c.Name, c.ExitCode)
+			return "", fmt.Errorf("%s: %s", c.Name, c.Ending())
 		default:
 			return "has not completed yet", nil
 		}

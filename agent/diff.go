@@ -138,7 +138,11 @@ func diffOf(ctx context.Context, engine *compose.Engine, store *state.Store, fil
 	if err != nil {
 		return nil, err
 	}
-	return differences(target.services, wanted, e.Current.Completed, containers, made), nil
+	list := differences(target.services, wanted, e.Current.Completed, containers, made)
+	for i := range list { // the engine's own words may quote a command
+		list[i].Details = redact(list[i].Details, e.Current.Secrets)
+	}
+	return list, nil
 }
 
 // differences compares services with containers. wanted are the services' hashes, made those of the containers by id.
@@ -188,11 +192,7 @@ func differencesOf(s health.Service, c health.Container, i int, wanted, made str
 		add(DiffUnhealthy, "its healthcheck fails")
 	case c.State == health.StateRunning, completed && c.State == health.StateExited && c.ExitCode == 0:
 	case c.State == health.StateExited:
-		details := fmt.Sprintf("exited %d", c.ExitCode)
-		if c.OOMKilled {
-			details += ", killed for lack of memory"
-		}
-		add(DiffDown, details)
+		add(DiffDown, c.Ending())
 	default:
 		add(DiffDown, "is "+c.State)
 	}

@@ -236,13 +236,8 @@ func (w *worker) awaitJob(ctx context.Context, target *resolved, job compose.Job
 }
 
 func (w *worker) judgeJob(ctx context.Context, name string, c health.Container) error {
-	switch {
-	case c.OOMKilled:
-		return w.jobFailed(ctx, name, c, v1alpha1.ReasonJobFailed, fmt.Sprintf("ran out of memory, exited %d", c.ExitCode))
-	case c.Error != "":
-		return w.jobFailed(ctx, name, c, v1alpha1.ReasonJobFailed, fmt.Sprintf("exited %d: %s", c.ExitCode, c.Error))
-	case c.ExitCode != 0:
-		return w.jobFailed(ctx, name, c, v1alpha1.ReasonJobFailed, fmt.Sprintf("exited %d", c.ExitCode))
+	if c.OOMKilled || c.Error != "" || c.ExitCode != 0 {
+		return w.jobFailed(ctx, name, c, v1alpha1.ReasonJobFailed, c.Ending())
 	}
 	return nil
 }

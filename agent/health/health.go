@@ -307,13 +307,25 @@ func streak(restarts int) time.Duration {
 }
 
 func ended(want Service, c Container) string {
+	if c.ExitCode == 0 && !c.OOMKilled && c.Error == "" && !want.OneShot && !want.Restarts {
+		return `exited 0; a service that is meant to end needs restart: "no"`
+	}
+	return c.Ending()
+}
+
+// exitKilled is the exit code of a process that SIGKILL ended: 128 and the number of the signal.
+const exitKilled = 137
+
+// Ending is how a container ended, in words. The kernel ends a process for want of memory by SIGKILL; the engine says so only
+// when the container's own limit was the reason, and not even then when the container was gone before it heard of it.
+func (c Container) Ending() string {
 	switch {
 	case c.OOMKilled:
 		return fmt.Sprintf("out of memory, exited %d", c.ExitCode)
 	case c.Error != "":
 		return fmt.Sprintf("exited %d: %s", c.ExitCode, c.Error)
-	case c.ExitCode == 0 && !want.OneShot && !want.Restarts:
-		return `exited 0; a service that is meant to end needs restart: "no"`
+	case c.ExitCode == exitKilled:
+		return fmt.Sprintf("exited %d: killed, by somebody or because it or the server was out of memory", c.ExitCode)
 	}
 	return fmt.Sprintf("exited %d", c.ExitCode)
 }
