@@ -332,14 +332,9 @@ func TestTokenRunsOutInTheMiddleOfACopy(t *testing.T) {
 	from := registrytest.Start(t, registrytest.Options{Auth: registrytest.Token})
 	to := registrytest.Start(t, registrytest.Options{Auth: registrytest.Token})
 	digest := from.PushLayers(repository, "dev-1111111", 200_000)
-	to.Misbehave(once(func(w http.ResponseWriter, q *http.Request) bool {
-		if q.Method == put && strings.Contains(q.URL.Path, uploads) {
-			to.ExpireTokens()
-			from.ExpireTokens()
-			to.Forward(w, q)
-			return true
-		}
-		return false
+	to.Misbehave(before(put, uploads, func() {
+		to.ExpireTokens()
+		from.ExpireTokens()
 	}))
 	var last registry.Progress
 	if _, err := registry.Copy(t.Context(), newClient(t, from), newClient(t, to), copying(from, to, digest), func(p registry.Progress) { last = p }); err != nil {

@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,16 +88,14 @@ func half(r *registrytest.Registry) registrytest.Fault {
 	}
 }
 
-// once applies a fault to the first request that it takes.
-func once(fault registrytest.Fault) registrytest.Fault {
-	var done atomic.Bool
-	return func(w http.ResponseWriter, r *http.Request) bool {
-		if done.Load() {
-			return false
+// before does something once, before the registry sees the first request of a kind; others may come at the same time.
+func before(method, path string, do func()) registrytest.Fault {
+	var first sync.Once
+	return func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == method && strings.Contains(r.URL.Path, path) {
+			first.Do(do)
 		}
-		taken := fault(w, r)
-		done.Store(taken)
-		return taken
+		return false
 	}
 }
 
@@ -225,13 +222,7 @@ func TestTokenIsFetchedAnewOnce(t *testing.T) {
 	for name, expire := range map[string]func(){
 		"between": r.ExpireTokens,
 		"mid-way": func() {
-			r.Misbehave(once(func(w http.ResponseWriter, req *http.Request) bool {
-				if req.Method == put {
-					r.ExpireTokens()
-					r.Forward(w, req)
-				}
-				return req.Method == put
-			}))
+			r.Misbehave(before(put, manifests, r.ExpireTokens))
 		},
 	} {
 		given := r.Tokens()
