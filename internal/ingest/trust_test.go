@@ -3,6 +3,7 @@
 package ingest
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -13,14 +14,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/apitoken"
 	"gitlab.com/dynors/sirrat/internal/egress"
 	"gitlab.com/dynors/sirrat/internal/hooks"
 	"gitlab.com/dynors/sirrat/internal/idtoken"
+	"gitlab.com/dynors/sirrat/internal/idtoken/idtokentest"
 )
 
 // What is believed of whom, decided without a store: each case of it by itself.
@@ -122,6 +130,9 @@ func TestProblemsOfJobs(t *testing.T) {
 
 // A job speaks of its own commit, branch, pipeline and run, whatever it says; who holds an API token says whose they are.
 func TestVouch(t *testing.T) {
+	if got, err := (caller{}).ownCommit("commit", "abc"); got != "abc" || err != nil {
+		t.Errorf("whoever holds an API token: %q, %v", got, err)
+	}
 	job := idtoken.Claims{Commit: someCommit, Ref: "main", RefType: "branch", Pipeline: "574", Job: "302"}
 	onTag := job
 	onTag.Ref, onTag.RefType = "v1.2.3", "tag"
@@ -361,6 +372,8 @@ func TestCheckDigest(t *testing.T) {
 	const one, two = "sha256:1", "sha256:2"
 	declared := release("a", someCommit, "")
 	declared.Spec.Images = []v1alpha1.ReleaseImage{{Name: "web", Digest: one}}
+	empty := declared.DeepCopy()
+	empty.Status.Bundle = &v1alpha1.Bundle{}
 	frozen := declared.DeepCopy()
 	frozen.Status.Bundle = &v1alpha1.Bundle{Images: []v1alpha1.FrozenImage{{Name: "web", Digest: two}}}
 	for name, tc := range map[string]struct {
@@ -369,7 +382,7 @@ func TestCheckDigest(t *testing.T) {
 		refused bool
 	}{
 		"no release": {one, nil, false}, "no image": {one, release("a", someCommit, ""), false}, "no digest": {"", frozen, false},
-		"declared": {one, declared, false}, "not declared": {two, declared, true},
+		"declared, and nothing is frozen": {two, empty, true}, "declared": {one, declared, false}, "not declared": {two, declared, true},
 		"frozen": {two, frozen, false}, "declared, and another is frozen": {one, frozen, true},
 	} {
 		if err := checkDigest(tc.digest, tc.release); (err != nil) != tc.refused {
@@ -445,10 +458,232 @@ func TestHooksThatProveNothing(t *testing.T) {
 		"SonarQube's, only jobs":          {sonar, onlyOIDC, sonarEvent("a", "OK", 1), "own jobs only"},
 		"Harbor's, only jobs":             {harbor, onlyOIDC, scanEvent("SCANNING_COMPLETED", 1, hookDigest, "", ""), "own jobs only"},
 		"another of SonarQube's projects": {sonar, func(spec *v1alpha1.ProjectSpec) { spec.Hooks.SonarQube.Projects = []string{"others"} }, sonarEvent("a", "OK", 1), "does not name"},
+		"a tag that was deleted":          {gitlab, nil, `{"object_kind":"tag_push","ref":"refs/tags/v1.2.3","checkout_sha":null}`, "was deleted"},
+		"a pull request":                  {sonar, nil, strings.Replace(sonarEvent("a", "OK", 1), "BRANCH", "PULL_REQUEST", 1), "pull request"},
+		"an analysis of no commit":        {sonar, nil, strings.Replace(sonarEvent("a", "OK", 1), someCommit, "r4711", 1), "names no commit"},
 	} {
 		answer, err := tc.take(project(tc.spec), tc.body)
 		if err != nil || answer.Outcome != hookIgnored || !strings.Contains(answer.Detail, tc.says) {
 			t.Errorf("%s: %+v, %v", name, answer, err)
 		}
+	}
+	// What is not what the source documents, or has not happened yet, is refused.
+	analysis, ahead := sonarEvent("a", "OK", 1), time.Now().Add(time.Hour)
+	for name, tc := range map[string]struct {
+		take        func(*delivery, string) (HookAnswer, error)
+		body, field string
+	}{
+		"GitLab":                  {gitlab, strings.Replace(success, someCommit, "x", 1), "object_attributes.sha"},
+		"Harbor":                  {harbor, `{"type":"SCANNING_COMPLETED"}`, "occur_at"},
+		"Harbor, of the future":   {harbor, scanEvent("SCANNING_COMPLETED", int(ahead.Unix()), hookDigest, "", ""), "occur_at"},
+		"SonarQube":               {sonar, `{}`, "project.key"},
+		"SonarQube, at no time":   {sonar, strings.NewReplacer("2026-01-01T10:00:00+0100", "", "2026-01-01T10:01:00+0100", "").Replace(analysis), "analysedAt"},
+		"SonarQube of the future": {sonar, strings.Replace(analysis, "2026-01-01T10:00:00+0100", ahead.Format("2006-01-02T15:04:05-0700"), 1), "analysedAt"},
+	} {
+		_, err := tc.take(project(nil), tc.body)
+		wantRefused(t, name, err, http.StatusBadRequest, tc.field)
+	}
+}
+
+// Of several releases of one commit the oldest counts, and of those of one moment the first by name: whichever was found first.
+func TestOldestRelease(t *testing.T) {
+	at := func(name, commit string, second int64) *v1alpha1.Release {
+		r := release(name, commit, "")
+		r.CreationTimestamp = metav1.NewTime(time.Unix(second, 0))
+		return r
+	}
+	a, b, c, other := at("a", someCommit, 2), at("b", someCommit, 1), at("c", someCommit, 1), at("0", otherSHA, 0)
+	for _, releases := range [][]*v1alpha1.Release{{a, b, c, other}, {other, c, b, a}, {b, a, other, c}} {
+		if got, err := pickRelease("commit", someCommit[:7], releases); err != nil || got != b {
+			t.Errorf("%v, %v", got, err)
+		}
+	}
+	if got := oldest([]*v1alpha1.Release{other}, someCommit); got != nil {
+		t.Errorf("%v", got)
+	}
+}
+
+// shelf is what a reader has: the projects and Secrets on it, or an error for what it cannot read.
+type shelf struct {
+	client.Client
+	project *v1alpha1.Project
+	secret  *corev1.Secret
+	fails   map[string]bool // by the kind of what is read
+	reads   int
+}
+
+var errShelf = apierrors.NewTimeoutError("request did not complete", 1)
+
+// Get implements client.Reader.
+func (s *shelf) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	s.reads++
+	none := apierrors.NewNotFound(schema.GroupResource{}, key.Name)
+	switch o := into.(type) {
+	case *v1alpha1.Project:
+		if s.fails["Project"] {
+			return errShelf
+		}
+		if s.project == nil || s.project.Name != key.Name {
+			return none
+		}
+		s.project.DeepCopyInto(o)
+	case *corev1.Secret:
+		if s.fails["Secret"] {
+			return errShelf
+		}
+		if s.secret == nil || client.ObjectKeyFromObject(s.secret) != key {
+			return none
+		}
+		s.secret.DeepCopyInto(o)
+	default:
+		return fmt.Errorf("%T is not read here", into)
+	}
+	return nil
+}
+
+// reading is an API over a cache and an API server.
+func reading(cache, server *shelf) *api {
+	a := &api{o: Options{Client: cache, APIReader: server}, slots: make(chan struct{}, 1), doubts: newShares(1, 1), verifying: newShares(1, 1)}
+	a.o.setDefaults()
+	return a
+}
+
+// Who cannot be looked up is nobody yet: neither taken in nor turned away for good.
+func TestTokensThatCannotBeLookedUp(t *testing.T) {
+	token, secret, err := apitoken.New("p", "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	past, gone, err := apitoken.New("p", "", time.Now().Add(-time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails := map[string]bool{"Secret": true}
+	for name, tc := range map[string]struct {
+		cache, server *shelf
+		project       string
+		token         string
+		busy          bool
+		status, reads int // reads of the API server
+	}{
+		"known":                         {&shelf{secret: secret}, &shelf{fails: fails}, "p", token, false, 0, 0},
+		"known since a moment ago":      {&shelf{}, &shelf{secret: secret}, "p", token, false, 0, 1},
+		"unknown":                       {&shelf{}, &shelf{}, "p", token, false, 403, 1},
+		"another project's":             {&shelf{secret: secret}, &shelf{secret: secret}, "q", token, false, 403, 1},
+		"no project's name":             {&shelf{secret: secret}, &shelf{secret: secret}, "../p", token, false, 403, 0},
+		"another secret":                {&shelf{secret: secret}, &shelf{secret: secret}, "p", token[:len(token)-1] + "x", false, 403, 1},
+		"expired":                       {&shelf{secret: gone}, &shelf{fails: fails}, "p", past, false, 401, 0},
+		"the cache fails":               {&shelf{fails: fails}, &shelf{secret: secret}, "p", token, false, 503, 0},
+		"the API server fails":          {&shelf{}, &shelf{fails: fails}, "p", token, false, 503, 1},
+		"too many others are in doubt":  {&shelf{}, &shelf{secret: secret}, "p", token, true, 503, 0},
+		"in no doubt, however many are": {&shelf{secret: secret}, &shelf{}, "p", token, true, 0, 0},
+	} {
+		a := reading(tc.cache, tc.server)
+		if tc.busy {
+			a.doubts.take(tc.project, 1)
+		}
+		id, err := a.authenticateToken(t.Context(), tc.token, tc.project, apitoken.ScopePipeline)
+		wantRefused(t, name, err, tc.status, "")
+		if (id != "") != (tc.status == 0) || tc.server.reads != tc.reads {
+			t.Errorf("%s: id %q, %d reads of the API server", name, id, tc.server.reads)
+		}
+	}
+}
+
+func TestHooksThatCannotBeLookedUp(t *testing.T) {
+	const value, old = "the secret of the webhook", "the secret before that"
+	project := &v1alpha1.Project{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: v1alpha1.ProjectSpec{
+		Hooks: &v1alpha1.Hooks{Harbor: &v1alpha1.HarborHook{SecretRef: v1alpha1.HookSecret{Name: "hooks", Key: "harbor"}}}}}
+	rotating, silent := project.DeepCopy(), project.DeepCopy()
+	rotating.Spec.Hooks.Harbor.SecretRef.PreviousKey, silent.Spec.Hooks = "old", nil
+	secret := func(namespace string, data map[string]string) *corev1.Secret {
+		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "hooks"}, Data: map[string][]byte{}}
+		for k, v := range data {
+			s.Data[k] = []byte(v)
+		}
+		return s
+	}
+	both := secret("p", map[string]string{"harbor": value, "old": old})
+	for name, tc := range map[string]struct {
+		cache, server *shelf
+		sent          string
+		path          string
+		status        int
+	}{
+		"known":                        {&shelf{project: project, secret: both}, &shelf{}, value, "p", 0},
+		"a Secret of a moment ago":     {&shelf{project: project}, &shelf{secret: both}, value, "p", 0},
+		"no Secret":                    {&shelf{project: project}, &shelf{}, value, "p", 401},
+		"another's Secret":             {&shelf{project: project, secret: secret("q", map[string]string{"harbor": value})}, &shelf{}, value, "p", 401},
+		"no such key":                  {&shelf{project: project, secret: secret("p", map[string]string{"other": value})}, &shelf{}, value, "p", 401},
+		"an empty key, and nothing":    {&shelf{project: project, secret: secret("p", map[string]string{"harbor": ""})}, &shelf{}, "", "p", 401},
+		"a short secret":               {&shelf{project: project, secret: secret("p", map[string]string{"harbor": "short"})}, &shelf{}, "short", "p", 401},
+		"the one before":               {&shelf{project: rotating, secret: both}, &shelf{}, old, "p", 0},
+		"the one before, not named":    {&shelf{project: project, secret: both}, &shelf{}, old, "p", 401},
+		"hooks are not spoken of":      {&shelf{project: silent, secret: both}, &shelf{secret: both}, value, "p", 401},
+		"no such project":              {&shelf{secret: both}, &shelf{secret: both}, value, "p", 401},
+		"no project's name":            {&shelf{project: project, secret: both}, &shelf{}, value, "P", 401},
+		"the project cannot be read":   {&shelf{project: project, secret: both, fails: map[string]bool{"Project": true}}, &shelf{secret: both}, value, "p", 503},
+		"the Secret cannot be read":    {&shelf{project: project, secret: both, fails: map[string]bool{"Secret": true}}, &shelf{secret: both}, value, "p", 503},
+		"the API server cannot answer": {&shelf{project: project}, &shelf{secret: both, fails: map[string]bool{"Secret": true}}, value, "p", 503},
+	} {
+		r := &http.Request{Header: http.Header{"Authorization": {tc.sent}}}
+		r.SetPathValue("id", tc.path)
+		got, err := reading(tc.cache, tc.server).authenticateHook(t.Context(), harborHook, r, nil)
+		wantRefused(t, name, err, tc.status, "")
+		if (got != nil) != (tc.status == 0) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func TestJobsThatCannotBeLookedUp(t *testing.T) {
+	issuer, key := idtokentest.New(t), idtokentest.EC(t)
+	issuer.Publish(map[string]any{"k1": key})
+	token := idtokentest.Sign(t, jose.ES256, "k1", key, issuer.Claims(ourURL, ourPath, someCommit, nil))
+	project := &v1alpha1.Project{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: v1alpha1.ProjectSpec{CI: v1alpha1.CI{RequireOIDC: true,
+		OIDC: &v1alpha1.OIDC{Issuer: issuer.URL, ProjectPath: ourPath}}}}
+	silent := project.DeepCopy()
+	silent.Spec.CI = v1alpha1.CI{}
+	fails := &shelf{project: project, fails: map[string]bool{"Project": true}}
+	for name, tc := range map[string]struct {
+		cache  *shelf
+		path   string
+		scope  apitoken.Scope
+		change func(*api)
+		status int
+	}{
+		"known":                        {&shelf{project: project}, "p", apitoken.ScopePipeline, nil, 0},
+		"another scope":                {&shelf{project: project}, "p", apitoken.ScopeAudit, nil, 403},
+		"no such project":              {&shelf{}, "p", apitoken.ScopePipeline, nil, 403},
+		"no project's name":            {&shelf{project: project}, "../p", apitoken.ScopePipeline, nil, 403},
+		"jobs are not spoken of":       {&shelf{project: silent}, "p", apitoken.ScopePipeline, nil, 403},
+		"the server verifies no token": {&shelf{project: project}, "p", apitoken.ScopePipeline, func(a *api) { a.o.IDTokens = nil }, 403},
+		"the project cannot be read":   {fails, "p", apitoken.ScopePipeline, nil, 503},
+		"too many of the project's":    {&shelf{project: project}, "p", apitoken.ScopePipeline, func(a *api) { a.verifying.take("p", 1) }, 503},
+	} {
+		a := reading(tc.cache, &shelf{})
+		a.o.PublicURL, a.o.IDTokens = ourURL, issuer.Verifier(t, &idtokentest.Clock{})
+		if tc.change != nil {
+			tc.change(a)
+		}
+		job, err := a.authenticateJob(t.Context(), token, tc.path, tc.scope)
+		wantRefused(t, name, err, tc.status, "")
+		if (job != nil) != (tc.status == 0) {
+			t.Errorf("%s: %+v", name, job)
+		}
+	}
+	// Where jobs must report, an API token does not; and where that cannot be looked up, nothing is taken.
+	for name, tc := range map[string]struct {
+		cache  *shelf
+		c      caller
+		status int
+	}{
+		"demanded":            {&shelf{project: project}, caller{project: "p", tokenID: "x"}, 403},
+		"a job":               {fails, caller{project: "p", job: &idtoken.Claims{}}, 0},
+		"not demanded":        {&shelf{project: silent}, caller{project: "p", tokenID: "x"}, 0},
+		"no Project yet":      {&shelf{}, caller{project: "p", tokenID: "x"}, 0},
+		"cannot be looked up": {fails, caller{project: "p", tokenID: "x"}, 503},
+	} {
+		wantRefused(t, name, reading(tc.cache, &shelf{}).checkDemand(t.Context(), tc.c), tc.status, "")
 	}
 }
