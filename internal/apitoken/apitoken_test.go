@@ -78,15 +78,28 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+func TestLongestDescription(t *testing.T) {
+	if _, _, err := New("p", strings.Repeat("a", MaxDescription), time.Time{}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTokensDiffer(t *testing.T) {
 	seen := map[string]bool{}
 	for range 1000 {
 		plaintext, _ := mustNew(t, "p", time.Time{})
 		id, _ := ID(plaintext)
-		if seen[id] || seen[plaintext] {
-			t.Fatal("a token came twice")
+		secret := strings.TrimPrefix(plaintext, "sirrat_"+id+"_")
+		if len(secret) != 2*secretBytes {
+			t.Fatalf("a secret of %d characters", len(secret))
 		}
-		seen[id], seen[plaintext] = true, true
+		// Each part of it is drawn: an id is no secret, and neither is what two tokens have in common.
+		for _, part := range []string{id, secret[:16], secret[16:32], secret[32:]} {
+			if seen[part] {
+				t.Fatal("a part of a token came twice")
+			}
+			seen[part] = true
+		}
 	}
 }
 

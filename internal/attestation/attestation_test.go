@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,10 @@ import (
 	"gitlab.com/dynors/sirrat/internal/pv"
 )
 
-const repository = "registry.example/shop/backend"
+const (
+	repository = "registry.example/shop/backend"
+	pdfHash    = "sha256:02" // of the PDF that the client read
+)
 
 var (
 	digest = "sha256:" + strings.Repeat("a", 64)
@@ -100,7 +104,7 @@ func decided(t *testing.T, installation, client pair, decision v1alpha1.PVDecisi
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &v1alpha1.PV{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a1b2c3d", UID: "pv-uid"}, Spec: v1alpha1.PVSpec{Document: document, DocumentHash: hash}}
+	p := &v1alpha1.PV{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "a1b2c3d", UID: "pv-uid"}, Spec: v1alpha1.PVSpec{Document: document, DocumentHash: hash, PDFHash: pdfHash}}
 	said := pv.NewDecision(p, decision, "Camille Client", opened)
 	switch decision {
 	case v1alpha1.PVRefused:
@@ -114,7 +118,7 @@ func decided(t *testing.T, installation, client pair, decision v1alpha1.PVDecisi
 	}
 	d := Decision{
 		PVReference: PVReference{Name: p.Name, UID: string(p.UID), DocumentHash: hash, SignatureHash: envelope.Hash([]byte(signature))},
-		Project:     "shop", Release: "a1b2c3d", Decision: string(decision), Method: v1alpha1.MethodKey, SignedBy: "Camille Client", SignedAt: opened,
+		Project:     "shop", Release: "a1b2c3d", PDFHash: pdfHash, Decision: string(decision), Method: v1alpha1.MethodKey, SignedBy: "Camille Client", SignedAt: opened,
 	}
 	for _, edit := range edits {
 		edit(&d)
@@ -171,6 +175,47 @@ func TestExamine(t *testing.T) {
 	glass := attach(t, statementOf(t, verdict("qa", 1, func(v *Verdict) {
 		v.Gate.BrokenGlass = &Approval{User: "cto@dynors.com", Time: opened, Reason: "the shop is down"}
 	}), digest), installation)
+	// relying is a production verdict that relied on a PV, or on none.
+	relying := func(ref *PVReference, edits ...func(*Verdict)) Artifact {
+		return attach(t, statementOf(t, verdict("production", 2, append(edits, func(v *Verdict) { v.Gate.PV = ref })...), digest), installation)
+	}
+	inEmergency := func(v *Verdict) { v.Gate.BrokenGlass = &Approval{User: "cto@dynors.com", Time: opened} }
+	// resigned is a verdict on qa whose statement, which the installation signed, differs from one that it makes.
+	resigned := func(from, to string, edits ...func(*Verdict)) Artifact {
+		text := statementOf(t, verdict("qa", 1, edits...), digest)
+		if !strings.Contains(text, from) {
+			t.Fatal(text)
+		}
+		return attach(t, strings.ReplaceAll(text, from, to), installation)
+	}
+	saysAccepted := func(d *Decision) { d.Decision = string(v1alpha1.PVAccepted) }
+	lyingRef, lying := decided(t, installation, client, v1alpha1.PVRefused, digest, saysAccepted)
+	onPageRef, byPage := certificate(t, installation, client, digest, func(d *Decision) { d.Name, d.Method = "by-page", v1alpha1.MethodPage })
+	lateRef, late := certificate(t, installation, client, digest, func(d *Decision) { d.Name, d.Method = "late", v1alpha1.MethodPage })
+	elsewhereRef, inSandbox := certificate(t, installation, client, digest, func(d *Decision) { d.Project = "sandbox" })
+	_, otherSignature := certificate(t, installation, client, digest)
+	otherSignature.Layers = append(append([]Layer{}, otherSignature.Layers[:2]...), refused.Layers[2])
+	_, otherPDF := certificate(t, installation, client, digest, func(d *Decision) { d.PDFHash = "sha256:03" })
+	_, otherUID := certificate(t, installation, client, digest, func(d *Decision) { d.UID = "another" })
+	_, noDocument := certificate(t, installation, client, digest, func(d *Decision) { d.DocumentHash = envelope.Hash([]byte(`{"images":`)) })
+	noDocument.Layers = []Layer{noDocument.Layers[0], {DocumentLayer, []byte(`{"images":`)}, noDocument.Layers[2]}
+	without := func(a Artifact, layer int) Artifact {
+		a.Layers = append(append([]Layer{}, a.Layers[:layer]...), a.Layers[layer+1:]...)
+		return a
+	}
+	verdictAsPV := signed
+	verdictAsPV.Layers = append([]Layer{{DecisionLayer, qa.Layers[0].Data}}, signed.Layers[1:]...)
+	otherSubject, err := DecisionStatement(images(other), Decision{PVReference: ref, Project: "shop", Decision: string(v1alpha1.PVAccepted)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	aboutOther := signed
+	aboutOther.Layers = append([]Layer{{DecisionLayer, attach(t, otherSubject, installation).Layers[0].Data}}, signed.Layers[1:]...)
+	padded := func(size int) Artifact {
+		text := statementOf(t, verdict("qa", 1), digest)
+		return attach(t, text+strings.Repeat(" ", size-len(text)), installation)
+	}
+	withRevoked := Trust{Keys: trust.Keys, Revoked: []envelope.PublicKey{client.public}}
 	foreign := qa
 	foreign.Type = "application/vnd.dev.cosign.artifact.sig.v1+json"
 	long := qa
@@ -219,6 +264,44 @@ func TestExamine(t *testing.T) {
 		{"gates of two projects, one named", []Artifact{elsewhere, qa}, []string{"qa"}, shop, true, 1, nil},
 		{"gates of two projects, the other named", []Artifact{elsewhere, qa}, nil, sandbox, true, 1, nil},
 		{"a gate opened in an emergency", []Artifact{glass}, []string{"qa"}, trust, false, 1, ErrGlass},
+		{"opened in an emergency, by another word", []Artifact{resigned(`"PASSED"`, `"FAILED"`)}, []string{"qa"}, trust, false, 1, ErrGlass},
+		{"an emergency that is called passed", []Artifact{resigned(`"FAILED"`, `"PASSED"`, inEmergency)}, []string{"qa"}, trust, false, 1, ErrGlass},
+		{"neither passed nor failed", []Artifact{resigned(`"PASSED"`, `"passed"`)}, []string{"qa"}, trust, false, 0, ErrMalformed},
+
+		{"the PV is missing, nothing demanded", []Artifact{production}, nil, withClient, false, 1, ErrPVMissing},
+		{"the PV is missing, another is attached", []Artifact{production, byPage, late}, []string{"production"}, withClient, false, 1, ErrPVMissing},
+		{"the PV is refused, another is accepted", []Artifact{onRefused, refused, signed}, []string{"production"}, trust, false, 1, ErrPVRefused},
+		{"the PV is accepted, another is refused", []Artifact{production, refused, signed}, []string{"production"}, withClient, true, 1, nil},
+		{"the gate relied on a PV another time, which is missing", []Artifact{relying(nil), relying(&lateRef)}, []string{"production"}, withClient, false, 2, ErrNoClient},
+		{"the gate relied on a PV another time, which is refused", []Artifact{relying(nil), onRefused, refused}, []string{"production"}, withClient, false, 2, ErrNoClient},
+		{"the gate relied on a PV another time, which the client did not sign itself", []Artifact{relying(nil), relying(&onPageRef), byPage}, []string{"production"}, withClient,
+			false, 2, ErrNoClient},
+		{"the gate relied on a PV another time, in an emergency", []Artifact{relying(nil), relying(&ref, inEmergency), signed}, []string{"production"}, withClient, false, 2, ErrNoClient},
+		{"the gate relied on a PV another time, which holds", []Artifact{relying(nil), production, signed}, []string{"production"}, withClient, true, 2, nil},
+
+		{"a refusal that the installation calls accepted", []Artifact{relying(&lyingRef), lying}, []string{"production"}, withClient, false, 1, ErrPVAltered},
+		{"another signature of the client's", []Artifact{production, otherSignature}, []string{"production"}, withClient, false, 1, ErrPVAltered},
+		{"no signature of the client's", []Artifact{production, without(signed, 2)}, []string{"production"}, withClient, false, 1, ErrPVAltered},
+		{"a signature on another PDF", []Artifact{qa, otherPDF}, nil, withClient, false, 1, ErrPVAltered},
+		{"a signature on another PV", []Artifact{qa, otherUID}, nil, withClient, false, 1, ErrPVAltered},
+		{"a PV whose document is none", []Artifact{qa, noDocument}, nil, trust, false, 1, ErrMalformed},
+		{"a PV without its statement", []Artifact{qa, without(signed, 0)}, nil, trust, false, 1, ErrMalformed},
+		{"a PV without its document", []Artifact{qa, without(signed, 1)}, nil, trust, false, 1, ErrMalformed},
+		{"a PV's statement, altered", []Artifact{qa, altered(t, signed, "Camille", "Charles")}, nil, trust, false, 1, ErrAltered},
+		{"a PV's statement by another key", []Artifact{qa, signed}, nil, Trust{Keys: []envelope.PublicKey{stranger.public}}, false, 0, ErrUnknownKey},
+		{"a PV's statement about another image", []Artifact{qa, aboutOther}, nil, trust, false, 1, ErrSubject},
+		{"a verdict in the place of a PV's statement", []Artifact{qa, verdictAsPV}, nil, trust, false, 1, ErrMalformed},
+		{"the PV is another project's", []Artifact{relying(&elsewhereRef), inSandbox}, []string{"production"}, Trust{Keys: trust.Keys, Client: withClient.Client, Project: "shop"},
+			false, 1, ErrPVMissing},
+		{"the PV is of the project that is named", []Artifact{production, signed}, []string{"production"}, Trust{Keys: trust.Keys, Client: withClient.Client, Project: "shop"}, true, 1, nil},
+
+		{"a statement as large as may be", []Artifact{padded(MaxStatement)}, nil, trust, true, 1, nil},
+		{"a statement larger than may be", []Artifact{padded(MaxStatement + 1)}, nil, trust, false, 0, ErrMalformed},
+		{"a statement of another version", []Artifact{resigned(StatementType, "https://in-toto.io/Statement/v0.1")}, nil, trust, false, 0, ErrMalformed},
+		{"a predicate of another form", []Artifact{resigned(`"project":"shop"`, `"project":7`)}, nil, trust, false, 0, ErrMalformed},
+		{"a member of a predicate twice", []Artifact{resigned(`"project":"shop"`, `"project":"shop","Project":"sandbox"`)}, nil, trust, false, 0, ErrMalformed},
+		{"a statement that is none", []Artifact{attach(t, `[]`, installation)}, nil, trust, false, 0, ErrMalformed},
+		{"signed by another key than the revoked one", []Artifact{attach(t, statementOf(t, verdict("qa", 1), digest), stranger)}, nil, withRevoked, false, 0, ErrUnknownKey},
 		{"a gate opened in an emergency and passed later", []Artifact{glass, qa}, []string{"qa"}, trust, true, 2, nil},
 		{"a verdict without its layer", []Artifact{{Type: VerdictArtifact}}, nil, trust, false, 0, ErrMalformed},
 		{"a verdict with two of them", []Artifact{{Type: VerdictArtifact, Layers: append(qa.Layers, qa.Layers...)}}, nil, trust, false, 0, ErrMalformed},
@@ -260,7 +343,7 @@ func TestRepeated(t *testing.T) {
 	}
 	named := Artifact{Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, text}}}
 	odd := Artifact{Type: VerdictArtifact, Layers: []Layer{{VerdictLayer, []byte(`{"` + strings.Repeat("x", 5000) + `":1}`)}}}
-	r := Examine(t.Context(), digest, []Artifact{qa, twin, signed, signedTwin, named, odd}, nil, Trust{Keys: []envelope.PublicKey{installation.public}})
+	r := Examine(t.Context(), digest, []Artifact{qa, signed, twin, signedTwin, named, odd}, nil, Trust{Keys: []envelope.PublicKey{installation.public}})
 	if len(r.Gates) != 1 || len(r.PVs) != 1 {
 		t.Errorf("%d gates, %d PVs", len(r.Gates), len(r.PVs))
 	}
@@ -271,6 +354,42 @@ func TestRepeated(t *testing.T) {
 		if n := len(p.Err.Error()); n > 1000 {
 			t.Errorf("%d bytes are repeated", n)
 		}
+	}
+}
+
+// Gates stand in the order of the bridge, PVs in that of time, and each says where it is attached and who signed it.
+func TestOrder(t *testing.T) {
+	installation, client := newPair(t), newPair(t)
+	at := func(d time.Duration) func(*Verdict) { return func(v *Verdict) { v.TimeVerified = opened.Add(d) } }
+	gate := func(name string, number int32, d time.Duration) Artifact {
+		return attach(t, statementOf(t, verdict(name, number, at(d)), digest), installation)
+	}
+	ci, qa, again := gate("ci", 0, 9*time.Hour), gate("qa", 1, time.Hour), gate("qa", 1, 2*time.Hour)
+	later := func(d time.Duration) func(*Decision) { return func(x *Decision) { x.SignedAt = opened.Add(d) } }
+	_, first := certificate(t, installation, client, digest, later(time.Hour))
+	_, second := certificate(t, installation, client, digest, later(2*time.Hour))
+	r := Examine(t.Context(), digest, []Artifact{second, again, qa, first, ci}, nil, Trust{Keys: []envelope.PublicKey{installation.public}})
+	var got, want []string
+	for _, g := range r.Gates {
+		got = append(got, g.Artifact+" "+g.KeyID)
+	}
+	for _, p := range r.PVs {
+		got = append(got, p.Artifact+" "+p.KeyID)
+	}
+	for _, a := range []Artifact{ci, qa, again, first, second} {
+		want = append(want, a.Digest+" "+installation.public.ID)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	r = Examine(t.Context(), digest, []Artifact{qa, altered(t, ci, "env-ci", "env-qa")}, []string{"ci"}, Trust{Keys: []envelope.PublicKey{installation.public}})
+	relying := attach(t, statementOf(t, verdict("production", 3, func(v *Verdict) { v.Gate.PV = &PVReference{Name: "gone"} }), digest), installation)
+	if r := Examine(t.Context(), digest, []Artifact{relying}, nil, Trust{Keys: []envelope.PublicKey{installation.public}, Client: []envelope.PublicKey{client.public}}); len(r.Problems) != 1 ||
+		r.Problems[0].Artifact != relying.Digest || r.Problems[0].Gate != "production" {
+		t.Errorf("%+v", r.Problems)
+	}
+	if len(r.Problems) != 1 || r.Problems[0].Artifact != ci.Digest || len(r.Missing) != 1 || r.Missing[0].Gate != "ci" {
+		t.Errorf("%+v, %+v", r.Problems, r.Missing)
 	}
 }
 
@@ -328,6 +447,10 @@ func TestStatement(t *testing.T) {
 			t.Errorf("%s is wrong: %s", name, text)
 		}
 	}
+	glass := statementOf(t, verdict("qa", 1, func(v *Verdict) { v.Gate.BrokenGlass = &Approval{User: "cto@dynors.com", Time: opened} }), digest)
+	if !strings.Contains(glass, `"verificationResult":"FAILED"`) || !strings.Contains(glass, `"verifiedLevels":["FAILED"]`) || strings.Contains(glass, ResultPassed) {
+		t.Errorf("an emergency is no pass: %s", glass)
+	}
 	if _, err := VerdictStatement(nil, verdict("qa", 1)); err == nil {
 		t.Error("a statement about nothing")
 	}
@@ -344,6 +467,9 @@ func TestDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if one.Name != "qa" || one.URI != "https://sirrat.dynors.com/gate/u/qa" {
+		t.Errorf("%+v", one)
+	}
 	gate.Status.Release = "a1b2c3d"
 	same, err := Policy("u", gate)
 	if err != nil || same.Digest["sha256"] != one.Digest["sha256"] {
@@ -353,10 +479,18 @@ func TestDescriptors(t *testing.T) {
 	if changed, err := Policy("u", gate); err != nil || changed.Digest["sha256"] == one.Digest["sha256"] {
 		t.Errorf("%v: %v", changed, err)
 	}
-	result := v1alpha1.CIResult{Spec: v1alpha1.CIResultSpec{Type: "tests", ReportHash: "sha256:1"}}
+	result := v1alpha1.CIResult{ObjectMeta: metav1.ObjectMeta{Name: "r", UID: "x"}, Spec: v1alpha1.CIResultSpec{Type: "tests", ReportHash: "sha256:1"}}
 	bare, err := Result(result)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || bare.Name != "r" || bare.URI != "https://sirrat.dynors.com/result/x" || len(bare.Digest["sha256"]) != 64 {
+		t.Fatalf("%+v, %v", bare, err)
+	}
+	result.Spec.ReportHash = "sha256:2"
+	if changed, err := Result(result); err != nil || changed.Digest["sha256"] == bare.Digest["sha256"] {
+		t.Errorf("%v: %v", changed, err)
+	}
+	result.Spec.ReportHash = "sha256:1"
+	if in := (PVReference{Name: "p", UID: "y", DocumentHash: "sha256:ab"}).Input(); in.Name != "p" || in.URI != "https://sirrat.dynors.com/pv/y" || in.Digest["sha256"] != "ab" {
+		t.Errorf("%+v", in)
 	}
 	result.Spec.Report = []byte("x")
 	if whole, err := Result(result); err != nil || whole.Digest["sha256"] != bare.Digest["sha256"] {

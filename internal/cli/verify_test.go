@@ -437,3 +437,133 @@ func TestVerifyKeyLists(t *testing.T) {
 		t.Errorf("an image that is not there: %d, %s", code, out.String())
 	}
 }
+
+// Where more is attached than is looked at, or some of it cannot be read, what was asked for is proven by what could be; that
+// nothing is wrong is not.
+func TestVerifyIncomplete(t *testing.T) {
+	s := newStand(t, registrytest.InProcess(t))
+	for i := range 4 { // in the order of their digests, some before the verdict
+		s.attach(t, registry.Artifact{Type: attestation.VerdictArtifact, Layers: []registry.ArtifactLayer{{MediaType: attestation.VerdictLayer, Data: bytes.Repeat([]byte{'a' + byte(i)}, 1<<20)}}})
+	}
+	s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
+	key := []string{"--key", s.installation.file}
+	var report struct{ Problems, Gates []struct{ Artifact string } }
+	if err := json.Unmarshal([]byte(s.run(t, 0, append(key, "--gate", "qa", "-o", "json"))), &report); err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Problems) != 4 || len(report.Gates) != 1 || report.Gates[0].Artifact == "" {
+		t.Errorf("%+v", report)
+	}
+	for _, p := range report.Problems {
+		if !strings.HasPrefix(p.Artifact, "sha256:") {
+			t.Errorf("which cannot be read is not said: %+v", p)
+		}
+	}
+	s.run(t, 3, key, "Not proven.", "not all that is attached could be read")
+
+	s = newStand(t, registrytest.InProcess(t))
+	s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
+	key = []string{"--key", s.installation.file}
+	s.registry.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/referrers/") {
+			return false
+		}
+		own := httptest.NewRecorder()
+		s.registry.Forward(own, r)
+		var index map[string]any
+		if err := json.Unmarshal(own.Body.Bytes(), &index); err != nil {
+			t.Error(err)
+			return false
+		}
+		list, _ := index["manifests"].([]any)
+		for i := range 1000 {
+			list = append(list, map[string]any{"mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": "application/vnd.example", "size": 1, "digest": fmt.Sprintf("sha256:%064d", i)})
+		}
+		index["manifests"] = list
+		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+		if err := json.NewEncoder(w).Encode(index); err != nil {
+			t.Error(err)
+		}
+		return true
+	})
+	s.run(t, 0, append(key, "--gate", "qa"), "Proven: the image passed qa.", "not all that is attached could be read")
+	s.run(t, 3, key, "Not proven.", "not all that is attached could be read")
+	s.registry.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/referrers/") {
+			return false
+		}
+		http.Error(w, "no", http.StatusForbidden)
+		return true
+	})
+	s.run(t, 1, append(key, "--gate", "qa"), "403")
+}
+
+// A list that is not what it should be proves nothing, and a key that one of several lists calls revoked is not believed.
+func TestVerifyKeyListsThatAreRefused(t *testing.T) {
+	s := newStand(t, registrytest.InProcess(t))
+	s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
+	other := newSigner(t)
+	write := func(text string) string {
+		file := filepath.Join(t.TempDir(), "keys.json")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	entry := func(id, state, public string) string {
+		text, err := json.Marshal(map[string]string{"id": id, "state": state, "public": public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	list := func(entries ...string) string { return `{"keys":[` + strings.Join(entries, ",") + `]}` }
+	ours := entry(s.installation.id, "signing", s.installation.public)
+	full := func(size int) string { text := list(ours); return text + strings.Repeat(" ", size-len(text)) }
+	served := func(status int, text string) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(text))
+		}))
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	for name, c := range map[string]struct {
+		code  int
+		lists []string
+		says  string
+	}{
+		"good":                                 {0, []string{write(list(ours))}, "Proven"},
+		"another is revoked":                   {0, []string{write(list(ours, entry(other.id, "revoked", other.public)))}, "Proven"},
+		"revoked in one of two":                {3, []string{write(list(ours)), write(list(entry(s.installation.id, "revoked", s.installation.public)))}, "a key that was revoked"},
+		"revoked in the first of two":          {3, []string{write(list(entry(s.installation.id, "revoked", s.installation.public))), write(list(ours))}, "a key that was revoked"},
+		"revoked and good in one":              {3, []string{write(list(ours, entry(s.installation.id, "revoked", s.installation.public)))}, "a key that was revoked"},
+		"no key":                               {1, []string{write(`{"keys":[]}`)}, "it holds no key"},
+		"another's id":                         {1, []string{write(list(entry(other.id, "signing", s.installation.public)))}, "the key called " + other.id},
+		"a revoked key by another's id":        {1, []string{write(list(ours, entry(other.id, "revoked", s.installation.public)))}, "the key called " + other.id},
+		"what is no key":                       {1, []string{write(list(ours, entry(other.id, "signing", "x")))}, "key " + other.id},
+		"no state":                             {1, []string{write(list(entry(s.installation.id, "", s.installation.public)))}, `is ""`},
+		"a member twice":                       {1, []string{write(`{"keys":[],"Keys":[` + ours + `]}`)}, "cannot be used"},
+		"no JSON":                              {1, []string{write("keys")}, "cannot be used"},
+		"one is good, one is none":             {1, []string{write(list(ours)), write("keys")}, "cannot be used"},
+		"no file":                              {1, []string{filepath.Join(t.TempDir(), "none")}, "none"},
+		"an address that is no web page":       {1, []string{"ftp://127.0.0.1/keys"}, "no such file"},
+		"as large as may be":                   {0, []string{write(full(1 << 20))}, "Proven"},
+		"larger":                               {1, []string{write(full(1<<20 + 1))}, "more than 1048576 bytes"},
+		"served":                               {0, []string{served(http.StatusOK, list(ours))}, "Proven"},
+		"served, larger":                       {1, []string{served(http.StatusOK, full(1<<20+1))}, "more than 1048576 bytes"},
+		"served in an error":                   {1, []string{served(http.StatusNotFound, list(ours))}, "404"},
+		"a name that begins as this machine's": {1, []string{"http://127.0.0.1.example/keys"}, "not fetched over plain HTTP"},
+		"a name that begins as localhost":      {1, []string{"http://localhost.example/keys"}, "not fetched over plain HTTP"},
+		"a user who is called as this machine": {1, []string{"http://127.0.0.1@keys.example/keys"}, "not fetched over plain HTTP"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			var args []string
+			for _, l := range c.lists {
+				args = append(args, "--keys", l)
+			}
+			s.run(t, c.code, args, c.says)
+		})
+	}
+	s.run(t, 1, []string{"--key", s.installation.file, "--client-key", write("x")}, "PUBLIC KEY")
+}

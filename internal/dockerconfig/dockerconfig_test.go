@@ -25,6 +25,23 @@ func TestFor(t *testing.T) {
 		"the whole host":           {paths, "r.example/app", "all", ""},
 		"the host alone":           {paths, "r.example", "all", ""},
 		"only of other paths":      {`{"auths":{"r.example/z":` + named("z") + `,"r.example/y":` + named("y") + `}}`, "r.example/app", "y", ""},
+		"the hub's registry":       {`{"auths":{"registry-1.docker.io":` + named("u") + `}}`, "docker.io/library/postgres", "u", ""},
+		"the hub's old name":       {`{"auths":{"docker.io":` + named("u") + `}}`, "registry.hub.docker.com/library/postgres", "u", ""},
+		"capitals":                 {`{"auths":{"R.Example":` + named("u") + `}}`, "r.example/app", "u", ""},
+		"a path with a slash":      {`{"auths":{"r.example":` + named("all") + `,"r.example/team/":` + named("team") + `}}`, "r.example/team/a", "team", ""},
+		"the host before another":  {`{"auths":{"http://r.example/other":` + named("other") + `,"r.example":` + named("all") + `}}`, "r.example/app", "all", ""},
+		"the API before another":   {`{"auths":{"http://r.example/other":` + named("other") + `,"https://r.example/v2/":` + named("all") + `}}`, "r.example/app", "all", ""},
+		"the old API, likewise":    {`{"auths":{"http://r.example/other":` + named("other") + `,"https://r.example/v1":` + named("all") + `}}`, "r.example/app", "all", ""},
+		"a host whose end is that": {`{"auths":{"evil.r.example":` + named("u") + `}}`, "r.example/app", "", ""},
+		"a user in the address":    {`{"auths":{"u@r.example":` + named("u") + `}}`, "r.example/app", "", ""},
+		"an entry of nothing":      {`{"auths":{"r.example":{}}}`, "r.example/app", "", ""},
+		"a store, of other paths":  {`{"auths":{"r.example/other":{}},"credsStore":"desktop"}`, "r.example/app", "", "kubectl create secret docker-registry"},
+		"a store of another host":  {`{"auths":{"s.example":{}},"credsStore":"desktop"}`, "r.example/app", "", ""},
+		"helpers":                  {`{"credHelpers":{"q.example":"x","r.example":"y","s.example":"z"}}`, "r.example/app", "", "kubectl create secret docker-registry"},
+		"encoded, and more":        {`{"auths":{"r.example":{"auth":"dTpjYW5hcnk=!"}}}`, "r.example/app", "", "entry for r.example"},
+		"encoded, no password":     {`{"auths":{"r.example":{"auth":"Y2FuYXJ5"}}}`, "r.example/app", "", "entry for r.example"},
+		"encoded, no user":         {`{"auths":{"r.example":{"auth":"OmNhbmFyeQ=="}}}`, "r.example/app", "", "entry for r.example"},
+		"encoded beside another":   {`{"auths":{"r.example":{"auth":"dTpjYW5hcnk=","username":"other"}}}`, "r.example/app", "u", ""},
 		"nobody":                   {`{}`, "r.example/app", "", ""},
 		"a store without an entry": {`{"credsStore":"desktop"}`, "r.example/app", "", ""},
 		"a store":                  {`{"auths":{"r.example":{}},"credsStore":"desktop"}`, "r.example/app", "", "kubectl create secret docker-registry"},
@@ -43,6 +60,25 @@ func TestFor(t *testing.T) {
 			if err != nil && strings.Contains(err.Error(), "canary") {
 				t.Errorf("%s: the content is in %q", name, err)
 			}
+		}
+	}
+}
+
+// An account is taken whole, in each of the ways in which it may be written.
+func TestAccounts(t *testing.T) {
+	for config, want := range map[string]Auth{
+		`{"username":"u","password":"p"}`:            {Username: "u", Password: "p"},
+		`{"auth":"dTpwOnE="}`:                        {Username: "u", Password: "p:q"},
+		`{"auth":"dTpwAAA="}`:                        {Username: "u", Password: "p"}, // some tools fill it up with zeros
+		`{"auth":"dTpw","password":"other"}`:         {Username: "u", Password: "p"},
+		`{"identitytoken":"i","username":"<token>"}`: {Username: "<token>", IdentityToken: "i"},
+		`{"registrytoken":"r"}`:                      {RegistryToken: "r"},
+		`{"auth":"dTo=","identitytoken":"i"}`:        {Username: "u", IdentityToken: "i"},
+		`{"email":"u@example","auth":""}`:            {},
+	} {
+		got, err := For([]byte(`{"auths":{"r.example":`+config+`}}`), "r.example/app")
+		if err != nil || got != want || got.IsZero() != (want == Auth{}) {
+			t.Errorf("%s: %+v, %v", config, got, err)
 		}
 	}
 }

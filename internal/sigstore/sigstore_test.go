@@ -150,6 +150,8 @@ func TestSimpleSigning(t *testing.T) {
 		"payload altered":   {altered, sigstore.ErrUnknownSigner, ""},
 		"payload exchanged": {moved, sigstore.ErrUnknownSigner, ""},
 		"no signature":      {sigstoretest.Layer{Content: sigstoretest.Payload(digest)}, sigstore.ErrMalformed, ""},
+		"something after the signature": {sigstoretest.Layer{Content: ours.Layer(digest).Content, Annotations: map[string]string{
+			"dev.cosignproject.cosign/signature": ours.Layer(digest).Annotations["dev.cosignproject.cosign/signature"] + "!"}}, sigstore.ErrMalformed, ""},
 		"signature not base64": {sigstoretest.Layer{Content: sigstoretest.Payload(digest), Annotations: map[string]string{"dev.cosignproject.cosign/signature": "%"}},
 			sigstore.ErrMalformed, ""},
 		"signed garbage":           {ours.LayerOf([]byte(`{"critical":`)), sigstore.ErrOther, ""},
@@ -158,6 +160,46 @@ func TestSimpleSigning(t *testing.T) {
 	} {
 		by, err := p.SimpleSigning(digest, c.layer.Content, c.layer.Annotations)
 		judged(t, what, by, err, c.want, c.name)
+		if err == nil && !strings.HasPrefix(by.KeyID, "sha256:") {
+			t.Errorf("%s: %+v", what, by)
+		}
+	}
+}
+
+// What somebody else wrote is repeated in part, and moves no cursor.
+func TestMessagesAreInert(t *testing.T) {
+	key := sigstoretest.NewKey(t)
+	p := parse(t, sigstoretest.Policy(key), nil)
+	hostile := "\x1b[2J\u202e\n" + strings.Repeat("x", 5000)
+	payload, err := json.Marshal(map[string]any{"critical": map[string]any{"image": map[string]any{"docker-manifest-digest": hostile}, "type": "cosign container image signature"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	predicate, err := json.Marshal(hostile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement := bytes.Replace(sigstoretest.Statement(digest, "TYPE", "{}"), []byte(`"TYPE"`), predicate, 1)
+	layer := key.LayerOf(payload)
+	_, one := p.SimpleSigning(digest, layer.Content, layer.Annotations)
+	_, two := p.BundleHeld(digest, key.BundleOf(statement))
+	for err, want := range map[error]error{one: sigstore.ErrOther, two: sigstore.ErrNotASignature} {
+		if !errors.Is(err, want) || len(err.Error()) > 400 || strings.ContainsAny(err.Error(), "\x1b\u202e\n") {
+			t.Errorf("%q, want %v", err, want)
+		}
+	}
+}
+
+// Of what is attached to an image, that is read which tools sign images with.
+func TestWanted(t *testing.T) {
+	for typ, want := range map[string]bool{
+		"application/vnd.dev.sigstore.bundle.v0.3+json": true, "application/vnd.dev.sigstore.bundle+json;version=0.2": true,
+		"application/vnd.dev.cosign.artifact.sig.v1+json": true, "application/vnd.dev.cosign.artifact.sbom.v1+json": false,
+		"application/vnd.sirrat.verdict.v1": false, "": false,
+	} {
+		if sigstore.Wanted(typ) != want {
+			t.Errorf("%s: %v", typ, !want)
+		}
 	}
 }
 
@@ -204,6 +246,11 @@ func TestBundle(t *testing.T) {
 		by, err := p.BundleHeld(digest, c.text)
 		judged(t, what, by, err, c.want, c.name)
 	}
+	for _, about := range []string{"", "sha256:", "sha256:" + digest[7:] + "zz", digest[:20], "sha512:" + digest[7:]} {
+		if by, err := p.BundleHeld(about, ours.Bundle(digest)); err == nil || by.Name != "" {
+			t.Errorf("about %q: %+v, %v", about, by, err)
+		}
+	}
 }
 
 func TestKeyless(t *testing.T) {
@@ -218,6 +265,18 @@ func TestKeyless(t *testing.T) {
 	delete(unlogged.Annotations, "dev.sigstore.cosign/bundle")
 	uncertified := sigstoretest.Layer{Content: layer.Content, Annotations: maps.Clone(layer.Annotations)}
 	delete(uncertified.Annotations, "dev.sigstore.cosign/certificate")
+	with := func(annotation, value string) sigstoretest.Layer {
+		l := sigstoretest.Layer{Content: layer.Content, Annotations: maps.Clone(layer.Annotations)}
+		l.Annotations[annotation] = value
+		return l
+	}
+	edited := func(from, to string) sigstoretest.Layer {
+		entry := layer.Annotations["dev.sigstore.cosign/bundle"]
+		if !strings.Contains(entry, from) {
+			t.Fatal(entry)
+		}
+		return with("dev.sigstore.cosign/bundle", strings.Replace(entry, from, to, 1))
+	}
 
 	for what, c := range map[string]struct {
 		policy *sigstore.Policy
@@ -261,6 +320,16 @@ func TestKeyless(t *testing.T) {
 		"the log entry of another":      {moved, sigstore.ErrUntrusted, ""},
 		"not logged":                    {unlogged, sigstore.ErrUntrusted, ""},
 		"without its certificate":       {uncertified, sigstore.ErrUnknownSigner, ""},
+		"a certificate that is none":    {with("dev.sigstore.cosign/certificate", "x"), sigstore.ErrMalformed, ""},
+		"another's certificate": {with("dev.sigstore.cosign/certificate", a.Layer("eve@dynors.com", issuer, digest, soon).Annotations["dev.sigstore.cosign/certificate"]),
+			sigstore.ErrUntrusted, ""},
+		"an entry that is none":     {with("dev.sigstore.cosign/bundle", "x"), sigstore.ErrUntrusted, ""},
+		"an entry of no log":        {edited(`"logID":"`, `"logID":"x`), sigstore.ErrMalformed, ""},
+		"an entry of another log":   {edited(`"logID":"`, `"logID":"00`), sigstore.ErrUntrusted, ""},
+		"an entry about nothing":    {edited(`"body":"`, `"body":"","x":"`), sigstore.ErrMalformed, ""},
+		"an entry of another place": {edited(`"logIndex":`, `"logIndex":1`), sigstore.ErrUntrusted, ""},
+		"an entry of another time":  {edited(`"integratedTime":`, `"integratedTime":1`), sigstore.ErrUntrusted, ""},
+		"an entry not promised":     {edited(`"SignedEntryTimestamp":"`, `"x":"`), sigstore.ErrMalformed, ""},
 	} {
 		by, err := p.SimpleSigning(digest, c.layer.Content, c.layer.Annotations)
 		judged(t, "tag: "+what, by, err, c.want, c.name)
@@ -276,6 +345,23 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 	one := func(text string) *v1alpha1.SignaturePolicy {
 		return &v1alpha1.SignaturePolicy{Keys: []v1alpha1.SignatureKey{{Name: "ci", PublicKey: text}}}
 	}
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// rootWithout is a trusted root without one of its parts.
+	rootWithout := func(part string) []byte {
+		members := map[string]json.RawMessage{}
+		if err := json.Unmarshal(a.Root(false), &members); err != nil || members[part] == nil {
+			t.Fatal(err, members)
+		}
+		delete(members, part)
+		text, err := json.Marshal(members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
 	twice := sigstoretest.Policy(key, key)
 	same := sigstoretest.Policy(key, sigstoretest.NewKey(t))
 	same.Keys[1].Name = same.Keys[0].Name
@@ -289,6 +375,8 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		"nobody":                          {&v1alpha1.SignaturePolicy{}, nil, "trusts nobody"},
 		"no key":                          {one("hello"), nil, "not a public key"},
 		"half a key":                      {one("-----BEGIN PUBLIC KEY-----\naGVsbG8=\n-----END PUBLIC KEY-----\n"), nil, "not a public key"},
+		"a key of another name":           {one(strings.ReplaceAll(key.PEM(), "PUBLIC KEY", "PRIVATE KEY")), nil, "not a public key"},
+		"a curve that is not known":       {sigstoretest.Policy(sigstoretest.KeyOf(t, p224, crypto.SHA256)), nil, "curve of 224 bits"},
 		"two keys in one":                 {one(key.PEM() + key.PEM()), nil, "something follows"},
 		"a short key":                     {sigstoretest.Policy(sigstoretest.KeyOf(t, short, crypto.SHA256)), nil, "too short"},
 		"one key under two names":         {twice, nil, "the same key as k0"},
@@ -297,9 +385,13 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 		"no root":                         {keyless(exact()), nil, "trusted root cannot be read"},
 		"garbage":                         {keyless(exact()), []byte(`{"mediaType":1}`), "trusted root cannot be read"},
 		"a root without logs":             {keyless(exact()), []byte(`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`), "no certificate authority"},
+		"a root without authorities":      {keyless(exact()), rootWithout("certificateAuthorities"), "no certificate authority"},
+		"a root without a log":            {keyless(exact()), rootWithout("tlogs"), "no certificate authority or no transparency log"},
 		"a huge root":                     {keyless(exact()), make([]byte, sigstore.MaxTrustedRoot+1), "larger than"},
 		"a bad expression":                {keyless(v1alpha1.SignatureIdentity{Name: "x", Issuer: issuer, SubjectRegExp: "("}), a.Root(false), "identity x"},
 		"an expression that ends whole's": {keyless(v1alpha1.SignatureIdentity{Name: "x", Issuer: issuer, SubjectRegExp: `ci@dynors\.com)|(?:.*`}), a.Root(false), "identity x"},
+		"an issuer that ends whole's":     {keyless(v1alpha1.SignatureIdentity{Name: "x", IssuerRegExp: `https://gitlab)|(?:.*`, Subject: subject}), a.Root(false), "identity x"},
+		"an issuer of anybody":            {keyless(v1alpha1.SignatureIdentity{Name: "x", Subject: subject}), a.Root(false), "identity x"},
 		"an identity of anybody":          {keyless(v1alpha1.SignatureIdentity{Name: "x", Issuer: issuer}), a.Root(false), "identity x"},
 		"no identity":                     {keyless(), a.Root(false), "identities are needed"},
 	} {
@@ -319,7 +411,14 @@ func TestHash(t *testing.T) {
 	if parse(t, base, nil).Hash() != parse(t, counted, nil).Hash() {
 		t.Error("it depends on what gates judge")
 	}
-	hashes := []string{
+	eve := exact()
+	eve.Subject = "eve@dynors.com"
+	text := a.Root(false)
+	hashes := []string{parse(t, keyless(exact()), text).Hash(), parse(t, keyless(eve), text).Hash()}
+	if hashes[0] == hashes[1] {
+		t.Error("it does not depend on whom is trusted")
+	}
+	hashes = []string{
 		parse(t, base, nil).Hash(), parse(t, sigstoretest.Policy(second), nil).Hash(), parse(t, sigstoretest.Policy(key, second), nil).Hash(),
 		parse(t, keyless(exact()), a.Root(false)).Hash(), parse(t, keyless(exact()), a.Root(true)).Hash(),
 	}
