@@ -59,6 +59,10 @@ func TestCompute(t *testing.T) {
 		{"nor what was skipped, whatever it counts", Input{Evidence: set(
 			evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusSkipped, Tests: &v1alpha1.TestCounts{Total: 10, Passed: 9, Failed: 1}},
 			evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusSkipped, Vulnerabilities: &v1alpha1.VulnerabilityCounts{}})}, 0, 0, "Damné"},
+		{"nor a scan that was skipped and found little", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusSkipped,
+			Vulnerabilities: &v1alpha1.VulnerabilityCounts{Low: 1}})}, 0, 0, "Damné"},
+		{"a scan that found nothing earned all", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusPassed,
+			Vulnerabilities: &v1alpha1.VulnerabilityCounts{}})}, 15, 15, "Damné"},
 		{"a scan that failed for what it found is judged by that", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusFailed,
 			Vulnerabilities: &v1alpha1.VulnerabilityCounts{High: 2}})}, 9, 9, "Damné"},
 		{"no findings take more than the scan gives", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusPassed,
