@@ -186,6 +186,7 @@ var refusals = []struct{ name, body, want string }{
 	{"Trivy, summary against its findings", `{"SchemaVersion":2,"Results":[{"MisconfSummary":{"Failures":2},"Misconfigurations":[]}]}`, "contradicts"},
 	{"GitLab, a severity of its own", gitlabWith("critical", "success"), "severity"},
 	{"GitLab, no status", gitlabWith("High", ""), "scan.status"},
+	{"GitLab, nobody knows what kind of scan", `{"version":"15.0.0","vulnerabilities":[],"scan":{"status":"success"}}`, "scan.type"},
 	{"GitLab, old schema", `{"version":"2.3","vulnerabilities":[],"scan":{}}`, "schema"},
 	{"GitLab, no vulnerabilities", `{"version":"15.0.0","scan":{"type":"sast","status":"success"}}`, "missing"},
 	{"code quality without a fingerprint", `[{"description":"x","severity":"minor","location":{}}]`, "fingerprint"},
@@ -249,6 +250,37 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What may be no report at all is told apart from a report that is not good: who sends files passes over the first alone.
+func TestForeign(t *testing.T) {
+	for _, tc := range []struct {
+		name, body string
+		format     Format
+		foreign    bool
+	}{
+		{"nothing", "", "", false},
+		{"cut off before anything is said", "<", "", false},
+		{"JSON cut off before anything is said", "{", "", false},
+		{"a comment and no more", "<!-- x -->", "", false},
+		{"a text", "hello\n", "", true},
+		{"a page", "<html><body/></html>", "", true},
+		{"an object of something", `{"name":"x"}`, "", true},
+		{"a list of something", `[{"description":"x"}]`, CodeQuality, true},
+		{"an issue, and something", `[{"description":"x","severity":"minor","location":{},"fingerprint":"x"},{"description":"x"}]`, CodeQuality, false},
+		{"an issue without a place", `[{"description":"x","severity":"minor","fingerprint":"x"}]`, CodeQuality, false},
+		{"tests cut off", `<testsuite><testcase name="a">`, JUnit, false},
+		{"tests that contradict themselves", suiteOf(`tests="7"`, passing), JUnit, false},
+		{"no tests", suiteOf("", ""), JUnit, false},
+		{"nothing was scanned", `{"SchemaVersion":2,"ArtifactName":"x"}`, Trivy, false},
+		{"no statements", "mode: set\n", GoCover, false},
+	} {
+		_, err := Read(strings.NewReader(tc.body), Options{})
+		var refused *Error
+		if !errors.As(err, &refused) || refused.Foreign != tc.foreign || refused.Format != tc.format {
+			t.Errorf("%s: %+v", tc.name, err)
+		}
 	}
 }
 
