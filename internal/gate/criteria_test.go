@@ -39,6 +39,11 @@ func run(t *testing.T, cases []judged) {
 				t.Errorf("verdict %s, want %s: %s", got.Verdict, c.verdict, got.Message)
 			}
 			last := got.Criteria[len(got.Criteria)-1]
+			for _, v := range got.Criteria {
+				if v.Verdict != isPassed && v.Verdict != isWaiting && v.Verdict != isRefused {
+					t.Errorf("criterion %s has the verdict %q", v.Name, v.Verdict)
+				}
+			}
 			if last.Reason != c.reason {
 				t.Errorf("reason %s, want %s: %+v", last.Reason, c.reason, got.Criteria)
 			}

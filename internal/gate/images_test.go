@@ -175,6 +175,7 @@ func TestSBOM(t *testing.T) {
 		{"a status without a file", with(either, file()), isWaiting, ReasonNoSBOM, "CI sends one", time.Time{}},
 		{"a file that failed", with(either, reported(evidence.Result{Type: v1alpha1.TypeSBOM, Status: v1alpha1.StatusFailed, Files: []string{""}})), isWaiting, ReasonNoSBOM, "CI sends one", time.Time{}},
 		{"attached", with(either, good), isPassed, "SBOMPresent", "", time.Time{}},
+		{"attached and lists one component", with(either, attached(v1alpha1.SBOMRecord{Image: "backend", Digest: "sha256:b", Manifest: "sha256:m", Components: 1})), isPassed, "SBOMPresent", "", time.Time{}},
 		{"attached to another digest", with(either, attached(v1alpha1.SBOMRecord{Image: "backend", Digest: "sha256:x", Manifest: "sha256:m", Components: 3})), isWaiting, ReasonNoSBOM, "oras attach", time.Time{}},
 		{"attached to another image of the same digest", with(either, attached(v1alpha1.SBOMRecord{Image: "else", Digest: "sha256:b", Manifest: "sha256:m", Components: 3})), isWaiting, ReasonNoSBOM, "oras attach", time.Time{}},
 		{"attached and lists nothing", with(either, attached(v1alpha1.SBOMRecord{Image: "backend", Digest: "sha256:b", Manifest: "sha256:m"})), isWaiting, ReasonNoSBOM, "oras attach", time.Time{}},
