@@ -182,7 +182,8 @@ func parse(line string) (e Entry, ok bool) {
 	if !found || len(sum) != 8 || err != nil || uint64(crc32.Checksum([]byte(text), table)) != want {
 		return e, false
 	}
-	return e, json.Unmarshal([]byte(text), &e) == nil
+	ok = json.Unmarshal([]byte(text), &e) == nil
+	return e, ok
 }
 
 // Keys lists the environments that have a history, in the order of their names.

@@ -120,10 +120,13 @@ func TestJobsAndRuns(t *testing.T) {
 		{"jobs stand beside each other: counts add up, the worst status counts", []v1alpha1.CIResult{
 			of("a", "unit", "1", "passed", tests(10, 9, 0, 1)), of("b", "e2e", "2", "failed", tests(5, 3, 2, 0))},
 			Result{Status: "failed", Tests: counts(15, 12, 2, 1)}, []string{"a", "b"}},
+		{"a job that counts nothing hides no other's counts", []v1alpha1.CIResult{
+			of("a", "api", "1", "passed"), of("b", "e2e", "2", "failed", tests(5, 3, 2, 0), findings(0, 1, 0, 0)), of("c", "web", "3", "passed")},
+			Result{Status: "failed", Tests: counts(5, 3, 2, 0), Vulnerabilities: &v1alpha1.VulnerabilityCounts{High: 1}}, []string{"a", "b", "c"}},
 		{"a job that was skipped spoils the jobs that passed", []v1alpha1.CIResult{
 			of("a", "unit", "1", "passed"), of("b", "e2e", "2", "skipped")}, Result{Status: "skipped"}, []string{"a", "b"}},
 		{"a status that nobody knows is worse than a failure", []v1alpha1.CIResult{
-			of("a", "unit", "1", "failed"), of("b", "e2e", "2", "deployed")}, Result{Status: "deployed"}, []string{"a", "b"}},
+			of("a", "e2e", "1", "failed"), of("b", "unit", "2", "deployed")}, Result{Status: "deployed"}, []string{"a", "b"}},
 		{"a newer run of a job replaces the older one, and no other job", []v1alpha1.CIResult{
 			of("a", "unit", "9", "failed", tests(10, 1, 9, 0)), of("b", "unit", "10", "passed", tests(10, 10, 0, 0)), of("c", "e2e", "3", "failed", tests(1, 0, 1, 0))},
 			Result{Status: "failed", Tests: counts(11, 10, 1, 0)}, []string{"b", "c"}},
@@ -131,14 +134,22 @@ func TestJobsAndRuns(t *testing.T) {
 			of("a", "unit", "10", "passed", received(1)), of("b", "unit", "9", "failed", received(2))}, Result{Status: "passed", Received: at(1)}, []string{"a"}},
 		{"a newer run of an older pipeline replaces nothing", []v1alpha1.CIResult{
 			of("a", "unit", "1", "failed", pipeline("8")), of("b", "unit", "99", "passed")}, Result{Status: "failed", Pipeline: "8"}, []string{"a"}},
+		{"zeros in front make no pipeline newer", []v1alpha1.CIResult{
+			of("a", "unit", "1", "failed", pipeline("9")), of("b", "unit", "1", "passed", pipeline("0008"))}, Result{Status: "failed", Pipeline: "9"}, []string{"a"}},
 		{"a new pipeline replaces every job of the old one", []v1alpha1.CIResult{
 			of("a", "e2e", "1", "failed"), of("b", "unit", "2", "passed", pipeline("8"))}, Result{Status: "passed", Pipeline: "8"}, []string{"b"}},
 		{"one run that says two things said the worse of each", []v1alpha1.CIResult{
 			of("a", "unit", "1", "passed", tests(10, 10, 0, 0), covers(80, 1000), scores(90)),
 			of("b", "unit", "1", "failed", tests(10, 6, 4, 0), covers(90, 500), scores(70))},
 			Result{Status: "failed", Tests: counts(10, 6, 4, 0), Coverage: ptr(80.0), CoverageBase: ptr(int32(500)), Score: ptr(70.0)}, []string{"a", "b"}},
+		{"a better share said later in one run hides nothing", []v1alpha1.CIResult{
+			of("a", "unit", "1", "failed", tests(10, 6, 4, 0)), of("b", "unit", "1", "passed", tests(10, 10, 0, 0))},
+			Result{Status: "failed", Tests: counts(10, 6, 4, 0)}, []string{"a", "b"}},
 		{"of two equal shares the one over fewer tests is worse", []v1alpha1.CIResult{
 			of("a", "unit", "1", "passed", tests(10, 10, 0, 0)), of("b", "unit", "1", "passed", tests(2, 2, 0, 0))},
+			Result{Status: "passed", Tests: counts(2, 2, 0, 0)}, []string{"a", "b"}},
+		{"and stays so when it was said first", []v1alpha1.CIResult{
+			of("a", "unit", "1", "passed", tests(2, 2, 0, 0)), of("b", "unit", "1", "passed", tests(10, 10, 0, 0))},
 			Result{Status: "passed", Tests: counts(2, 2, 0, 0)}, []string{"a", "b"}},
 		{"no test that ran is the worst", []v1alpha1.CIResult{
 			of("a", "unit", "1", "passed", tests(10, 0, 10, 0)), of("b", "unit", "1", "passed", tests(5, 0, 0, 5))},
@@ -152,6 +163,8 @@ func TestJobsAndRuns(t *testing.T) {
 			Result{Status: "skipped", Tests: counts(3, 0, 0, 3)}, []string{"a"}},
 		{"what failed although all its tests passed has failed", []v1alpha1.CIResult{of("a", "unit", "1", "failed", tests(3, 3, 0, 0))},
 			Result{Status: "failed", Tests: counts(3, 3, 0, 0)}, []string{"a"}},
+		{"what failed and ran no test has failed", []v1alpha1.CIResult{of("a", "unit", "1", "failed", tests(0, 0, 0, 0))},
+			Result{Status: "failed", Tests: counts(0, 0, 0, 0)}, []string{"a"}},
 		{"findings of one run: the most of each; of several jobs: the sum", []v1alpha1.CIResult{
 			of("a", "api", "1", "passed", findings(0, 3, 1, 0)), of("b", "api", "1", "passed", findings(1, 0, 2, 5)), of("c", "web", "1", "passed", findings(1, 1, 1, 1))},
 			Result{Status: "passed", Vulnerabilities: &v1alpha1.VulnerabilityCounts{Critical: 2, High: 4, Medium: 3, Low: 6}}, []string{"a", "b", "c"}},
@@ -166,6 +179,12 @@ func TestJobsAndRuns(t *testing.T) {
 		{"the oldest report that counts says how old the evidence is", []v1alpha1.CIResult{
 			of("a", "unit", "1", "passed", received(9)), of("b", "e2e", "1", "passed", received(3)), of("c", "e2e", "0", "passed", received(1))},
 			Result{Status: "passed", Received: at(3)}, []string{"a", "b"}},
+		{"whichever job it is of", []v1alpha1.CIResult{
+			of("a", "unit", "1", "passed", received(3)), of("b", "e2e", "1", "passed", received(9))},
+			Result{Status: "passed", Received: at(3)}, []string{"a", "b"}},
+		{"and whichever of what one run said", []v1alpha1.CIResult{
+			of("a", "unit", "1", "passed", received(9)), of("b", "unit", "1", "passed", received(3)), of("c", "unit", "1", "passed", received(5))},
+			Result{Status: "passed", Received: at(3)}, []string{"a", "b", "c"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := Reduce(c.in)
@@ -243,6 +262,12 @@ func TestDeploymentsThatGitLabNumbers(t *testing.T) {
 		"new":      {on("new", "gitlab", "10", "deployed", 1), on("old", "gitlab", "9", "failed", 2)},
 		"failed":   {on("said", "gitlab", "10", "deployed", 2), on("failed", "gitlab", "10", "failed", 1)},
 		"reported": {on("new", "gitlab", "10", "deployed", 1), on("old", "gitlab", "9", "failed", 3), on("reported", "abcdefgh", "", "rolled-back", 2)},
+		// Ids that are not GitLab's, and ends without one, have no order but that of their arrival.
+		"arrived": {on("arrived", "abcdefgh", "1", "deployed", 3), on("z", "abcdefgh", "2", "failed", 1)},
+		"came":    {on("came", "gitlab", "", "deployed", 3), on("z", "gitlab", "", "failed", 1)},
+		// Two words on one end: the name decides, not the order in which they came.
+		"y": {on("x", "gitlab", "10", "failed", 2), on("y", "gitlab", "10", "rolled-back", 1)},
+		"w": {on("v", "gitlab", "10", "deployed", 2), on("w", "gitlab", "10", "deployed", 1)},
 	} {
 		for range 2 {
 			if got := Deployments(in)["dev"].Name; got != want {
@@ -258,10 +283,12 @@ func TestLockFileIsNoBill(t *testing.T) {
 	lock, bill := result("a", v1alpha1.TypeSBOM, "7", "passed"), result("b", v1alpha1.TypeSBOM, "7", "passed")
 	lock.Spec.Job, lock.Spec.Format, lock.Spec.Maven = "lock", string(reports.GradleLock), &v1alpha1.MavenComponents{Components: []string{"a:b:1"}}
 	bill.Spec.Job, bill.Spec.Format = "bill", string(reports.CycloneDX)
+	web := result("c", v1alpha1.TypeSBOM, "7", "passed")
+	web.Spec.Job, web.Spec.Format, web.Spec.Digest = "web", string(reports.CycloneDX), "sha256:2"
 	for _, c := range []struct {
 		in   []v1alpha1.CIResult
 		want []string
-	}{{[]v1alpha1.CIResult{lock}, nil}, {[]v1alpha1.CIResult{lock, bill}, []string{""}}} {
+	}{{[]v1alpha1.CIResult{lock}, nil}, {[]v1alpha1.CIResult{lock, bill}, []string{""}}, {[]v1alpha1.CIResult{lock, bill, web}, []string{"", "sha256:2"}}} {
 		set := Reduce(c.in)
 		if diff := cmp.Diff(c.want, set.Results[v1alpha1.TypeSBOM].Files); diff != "" || len(set.Maven().Components) != 1 {
 			t.Errorf("%d results: %s", len(c.in), diff)
@@ -315,14 +342,18 @@ func TestCoverageAndItsBase(t *testing.T) {
 		{"of the tests, over no one knows how much", []v1alpha1.CIResult{typed("tests", covers(81))}, ptr(81.0), "tests", nil},
 		{"a result of type coverage goes before lower ones", []v1alpha1.CIResult{typed("tests", covers(50, 10)), typed("coverage", covers(90, 7))}, ptr(90.0), "coverage", ptr(int32(7))},
 		{"the lowest of the others, over the lines of all of them", []v1alpha1.CIResult{typed("tests", covers(81, 10)), typed("quality", covers(79, 20))}, ptr(79.0), "quality", ptr(int32(30))},
+		{"a result of type coverage without a figure hides nobody's", []v1alpha1.CIResult{typed("tests", covers(81, 10)), typed("coverage")}, ptr(81.0), "tests", ptr(int32(10))},
+		{"of two equal figures the first by type", []v1alpha1.CIResult{typed("tests", covers(81, 10)), typed("quality", covers(81, 20))}, ptr(81.0), "quality", ptr(int32(30))},
 		{"lines without a figure are not measured lines", []v1alpha1.CIResult{typed("tests", covers(81, 10)),
 			typed("quality", func(s *v1alpha1.CIResultSpec) { s.CoverageBase = ptr(int32(99)) })}, ptr(81.0), "tests", ptr(int32(10))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			set := Reduce(c.in)
-			coverage, from := set.Coverage()
-			if diff := cmp.Diff(c.coverage, coverage); diff != "" || from != c.from {
-				t.Errorf("from %q, want %q %s", from, c.from, diff)
+			for range 20 { // in whatever order a map gives its types
+				coverage, from := set.Coverage()
+				if diff := cmp.Diff(c.coverage, coverage); diff != "" || from != c.from {
+					t.Fatalf("from %q, want %q %s", from, c.from, diff)
+				}
 			}
 			if diff := cmp.Diff(c.base, set.CoverageBase()); diff != "" {
 				t.Error(diff)
@@ -514,6 +545,90 @@ func TestCountsWorsenAStatusAlone(t *testing.T) {
 	} {
 		if got := Worsens(alone, c.later); got != c.want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// Whatever is said later of the same run and is worse in any one figure is kept; what is as good or better, or new and no
+// finding, is not.
+func TestWorsens(t *testing.T) {
+	spec := func(change ...func(*v1alpha1.CIResultSpec)) v1alpha1.CIResultSpec {
+		return of("", "", "", "passed", change...).Spec
+	}
+	lists := func(incomplete bool, components ...string) func(*v1alpha1.CIResultSpec) {
+		return func(s *v1alpha1.CIResultSpec) {
+			s.Maven = &v1alpha1.MavenComponents{Components: components, Incomplete: incomplete}
+		}
+	}
+	base := func(lines int32) func(*v1alpha1.CIResultSpec) {
+		return func(s *v1alpha1.CIResultSpec) { s.CoverageBase = &lines }
+	}
+	for _, c := range []struct {
+		name   string
+		before v1alpha1.CIResultSpec
+		later  v1alpha1.CIResultSpec
+		want   bool
+	}{
+		{"the same", spec(covers(80, 10), scores(5), tests(4, 3, 1, 0), findings(1, 1, 1, 1), lists(true, "a")), spec(covers(80, 10), scores(5), tests(4, 3, 1, 0), findings(1, 1, 1, 1), lists(true, "a")), false},
+		{"less covered", spec(covers(80)), spec(covers(79.9)), true},
+		{"more covered", spec(covers(80)), spec(covers(81)), false},
+		{"covered, and nobody said how much before", spec(), spec(covers(1, 1)), false},
+		{"it does not say how much is covered", spec(covers(80, 10)), spec(), false},
+		{"a lower score", spec(scores(5)), spec(scores(4)), true},
+		{"a higher score", spec(scores(5)), spec(scores(6)), false},
+		{"a score where there was none", spec(), spec(scores(0)), false},
+		{"no score where there was one", spec(scores(5)), spec(), false},
+		{"over fewer lines", spec(base(10)), spec(base(9)), true},
+		{"over more lines", spec(base(10)), spec(base(11)), false},
+		{"over lines, and nobody said how many before", spec(), spec(base(1)), false},
+		{"over nobody knows how many lines", spec(base(10)), spec(), false},
+		{"more tests failed", spec(tests(10, 6, 4, 0)), spec(tests(10, 5, 5, 0)), true},
+		{"fewer tests failed", spec(tests(10, 5, 5, 0)), spec(tests(10, 6, 4, 0)), false},
+		{"a finding more", spec(findings(0, 1, 0, 0)), spec(findings(0, 0, 0, 1)), true},
+		{"a finding less", spec(findings(0, 2, 0, 0)), spec(findings(0, 1, 0, 0)), false},
+		{"no findings where there were some", spec(findings(0, 2, 0, 0)), spec(), false},
+		{"nothing found, and nobody said so before", spec(), spec(findings(0, 0, 0, 0)), false},
+		{"a component more", spec(lists(false, "a", "c")), spec(lists(false, "b")), true},
+		{"a component less", spec(lists(false, "a", "c")), spec(lists(false, "c")), false},
+		{"the list is incomplete", spec(lists(false, "a")), spec(lists(true, "a")), true},
+		{"a list where there was none", spec(), spec(lists(false, "a")), false},
+		{"no list where there was one", spec(lists(false, "a")), spec(), false},
+	} {
+		if got := Worsens(c.before, c.later); got != c.want {
+			t.Errorf("%s: %t", c.name, got)
+		}
+	}
+}
+
+// What one list has another cannot take away, in one job or in several, of one type or of several, awaited or not.
+func TestComponentsOfSeveral(t *testing.T) {
+	lists := func(name, typ, job string, incomplete bool, components ...string) v1alpha1.CIResult {
+		r := result(name, typ, "7", "passed")
+		r.Spec.Job, r.Spec.Maven = job, &v1alpha1.MavenComponents{Components: components, Incomplete: incomplete}
+		return r
+	}
+	for _, c := range []struct {
+		name string
+		in   []v1alpha1.CIResult
+		want v1alpha1.MavenComponents
+	}{
+		{"of one run", []v1alpha1.CIResult{lists("a", "sbom", "x", false, "c", "a"), lists("b", "sbom", "x", false, "b", "a")}, v1alpha1.MavenComponents{Components: []string{"a", "b", "c"}}},
+		{"of two jobs, the first incomplete", []v1alpha1.CIResult{lists("a", "sbom", "x", true, "a"), lists("b", "sbom", "y", false, "b")}, v1alpha1.MavenComponents{Components: []string{"a", "b"}, Incomplete: true}},
+		{"of two jobs, the second incomplete", []v1alpha1.CIResult{lists("a", "sbom", "x", false, "a"), lists("b", "sbom", "y", true, "b")}, v1alpha1.MavenComponents{Components: []string{"a", "b"}, Incomplete: true}},
+		{"of two types", []v1alpha1.CIResult{lists("a", "sbom", "x", false, "a"), lists("b", "scan", "y", false, "b")}, v1alpha1.MavenComponents{Components: []string{"a", "b"}}},
+		{"of a job that lists none", []v1alpha1.CIResult{lists("a", "sbom", "x", false, "a"), result("b", "sbom", "7", "passed")}, v1alpha1.MavenComponents{Components: []string{"a"}}},
+	} {
+		for _, awaited := range [][]string{nil, {"sbom"}, {"sbom", "scan"}} {
+			set := Reduce(c.in)
+			for _, typ := range awaited {
+				set.Await(typ, "Harbor scans "+typ)
+			}
+			if diff := cmp.Diff(&c.want, set.Maven()); diff != "" {
+				t.Errorf("%s, awaited %q: %s", c.name, awaited, diff)
+			}
+			if len(set.Awaits) != len(awaited) {
+				t.Errorf("%s: %d are awaited, want %q", c.name, len(set.Awaits), awaited)
+			}
 		}
 	}
 }

@@ -39,6 +39,11 @@ func run(t *testing.T, cases []judged) {
 				t.Errorf("verdict %s, want %s: %s", got.Verdict, c.verdict, got.Message)
 			}
 			last := got.Criteria[len(got.Criteria)-1]
+			for _, v := range got.Criteria {
+				if v.Verdict != isPassed && v.Verdict != isWaiting && v.Verdict != isRefused {
+					t.Errorf("criterion %s has the verdict %q", v.Name, v.Verdict)
+				}
+			}
 			if last.Reason != c.reason {
 				t.Errorf("reason %s, want %s: %+v", last.Reason, c.reason, got.Criteria)
 			}
@@ -150,6 +155,8 @@ func TestFreshness(t *testing.T) {
 		{"nothing reported", one(fresh()), isWaiting, "NoResult", "CI posts results", time.Time{}},
 		{"of one type", one(fresh("scan"), old("scan", time.Hour), old("tests", 99*time.Hour)), isPassed, "Fresh", "", now.Add(23 * time.Hour)},
 		{"of all types the first to expire", one(fresh(), old("scan", time.Hour), old("tests", 2*time.Hour)), isPassed, "Fresh", "", now.Add(22 * time.Hour)},
+		{"whichever type it is of", one(fresh(), old("scan", 2*time.Hour), old("tests", time.Hour)), isPassed, "Fresh", "", now.Add(22 * time.Hour)},
+		{"one of all expired, whichever it is", one(fresh(), old("scan", 25*time.Hour), old("tests", time.Hour)), isWaiting, "Expired", "of type scan", time.Time{}},
 		{"a second before it expires", one(fresh("scan"), old("scan", 24*time.Hour-time.Second)), isPassed, "Fresh", "", now.Add(time.Second)},
 		{"expired to the second", one(fresh("scan"), old("scan", 24*time.Hour)), isWaiting, "Expired", "CI posts a newer result of type scan", time.Time{}},
 		{"one of all expired", one(fresh(), old("scan", time.Hour), old("tests", 25*time.Hour)), isWaiting, "Expired", "of type tests", time.Time{}},
@@ -241,6 +248,11 @@ func TestApprovalByRole(t *testing.T) {
 		{"the creator where that is allowed, but without the role", one(need(1, true, "qa"), members, by("dev")), isWaiting, "RoleMissing", "by qa", time.Time{}},
 		{"without roles anybody with the verb", one(need(1, false), members, by("stranger")), isPassed, "Approved", "", time.Time{}},
 		{"no approval: who can give it", one(need(1, false, "cto", "qa"), members), isWaiting, "ApprovalMissing", "by cto or qa", time.Time{}},
+		{"what is no approval does not count as one", one(need(1, false), func(in *Input) {
+			for _, decision := range []string{v1alpha1.DecisionRegularised, "", "Perhaps"} {
+				in.Approvals = append(in.Approvals, v1alpha1.ApprovalRecord{Gate: "g", User: "qa", Decision: decision, BundleHash: hash})
+			}
+		}), isWaiting, "ApprovalMissing", "1 approval(s)", time.Time{}},
 		{"a minimum of none is a minimum of one", one(need(0, false)), isWaiting, "ApprovalMissing", "1 approval(s)", time.Time{}},
 	})
 }
@@ -275,6 +287,8 @@ func TestWhatStandsInTheWay(t *testing.T) {
 		{"reservations that the gate allows", one(v1alpha1.Criterion{PV: &v1alpha1.PVCriterion{AllowReservations: true}}, func(in *Input) {
 			in.PV = &PV{Name: "p", Decision: v1alpha1.PVAcceptedWithReservations, Reservations: 2}
 		}), isPassed, "PVAcceptedWithReservations", "", time.Time{}},
+		{"no signature, where the gate allows reservations", one(v1alpha1.Criterion{PV: &v1alpha1.PVCriterion{AllowReservations: true}}, func(in *Input) { in.PV = &PV{Name: "p"} }),
+			isWaiting, "PVUnsigned", "kubectl sirrat pv sign p", time.Time{}},
 		{"a signature that does not count", one(pv, func(in *Input) { in.PV = &PV{Name: "p", Problem: "another key"} }), isWaiting, "PVSignatureInvalid", "kubectl sirrat pv sign p", time.Time{}},
 		{"a kind of criterion that is not known yet", one(v1alpha1.Criterion{}), isRefused, "UnknownCriterion", "the operator upgrades SIRRAT", time.Time{}},
 		{"a soak that another release broke off", one(v1alpha1.Criterion{Soak: &v1alpha1.SoakCriterion{Environment: "dev", Min: hours(1), Max: hours(1)}}, func(in *Input) {
@@ -312,6 +326,11 @@ func TestBreakGlass(t *testing.T) {
 		t.Fatalf("with break-glass: %s: %+v", got.Verdict, got.Criteria)
 	}
 	run(t, []judged{
+		{"unprotected, it opens no closed calendar", one(passing, glass, func(in *Input) { in.Guarded, in.Window = false, closed }), isWaiting, "WindowClosed", "opens on 2026-11-23T23:00:00Z", time.Date(2026, 11, 22, 23, 0, 0, 0, time.UTC)},
+		{"unprotected, it makes up for no debt", one(passing, glass, func(in *Input) {
+			in.Guarded, in.Debts = false, []v1alpha1.Debt{{Release: "r0", Gate: "g0", User: "cto"}}
+		}), isWaiting, "Debt", "regularise r0 g0", time.Time{}},
+		{"not where the environment is taken down", one(passing, glass, func(in *Input) { in.Decommissioned = true }), isWaiting, "Decommissioned", "--revoke", time.Time{}},
 		{"not over a missing bundle", one(passing, glass, func(in *Input) { in.BundleHash = "" }), isWaiting, "NotFrozen", "", time.Time{}},
 		{"not over another bundle", one(v1alpha1.Criterion{PV: &v1alpha1.PVCriterion{}}, glass, func(in *Input) { in.BundleHash = "sha256:bb" }), isWaiting, "NoPV", "opens", time.Time{}},
 		{"not over a bundle that cannot be made", one(passing, glass, func(in *Input) { in.BundleHash, in.BundleProblem = "", "no image" }), isWaiting, "BundleInvalid", "mends the Environment", time.Time{}},

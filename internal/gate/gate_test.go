@@ -3,6 +3,7 @@
 package gate
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +32,12 @@ func with(in Input, f func(*Input)) Input { f(&in); return in }
 func healthy(since time.Duration) v1alpha1.ReleaseEnvironment {
 	t := metav1.NewTime(now.Add(-since))
 	return v1alpha1.ReleaseEnvironment{Phase: v1alpha1.PhaseHealthy, HealthySince: &t}
+}
+
+// inPhase is the environment in another phase.
+func inPhase(e v1alpha1.ReleaseEnvironment, phase string) v1alpha1.ReleaseEnvironment {
+	e.Phase = phase
+	return e
 }
 
 func approval(user string) v1alpha1.ApprovalRecord {
@@ -106,9 +113,19 @@ func TestJudge(t *testing.T) {
 		{"refused PV", with(base(pv), thePV(PV{Name: "p", Decision: v1alpha1.PVRefused})), v1alpha1.VerdictRefused, "PVRefused"},
 		{"reserved PV", with(base(pv), thePV(PV{Name: "p", Decision: v1alpha1.PVAcceptedWithReservations})), v1alpha1.VerdictRefused, "PVReserved"},
 		{"karma too low", base(karma), v1alpha1.VerdictWaiting, "KarmaTooLow"},
+		{"undecided PV of another bundle", with(base(pv), thePV(PV{Name: "p", BundleHash: "x", TestedHash: "y"})), v1alpha1.VerdictWaiting, "PVUnsigned"},
+		{"failed before", with(base(health), env(v1alpha1.ReleaseEnvironment{Phase: v1alpha1.PhaseFailed})), v1alpha1.VerdictRefused, "FailedThere"},
+		{"healthy by its phase alone", with(base(health), env(v1alpha1.ReleaseEnvironment{Phase: v1alpha1.PhaseHealthy})), v1alpha1.VerdictWaiting, "NotHealthy"},
+		{"was healthy until another release came", with(base(health), env(inPhase(healthy(0), v1alpha1.PhaseSuperseded))), v1alpha1.VerdictPassed, "WasHealthy"},
+		{"superseded before it was healthy", with(base(health), env(v1alpha1.ReleaseEnvironment{Phase: v1alpha1.PhaseSuperseded})), v1alpha1.VerdictWaiting, "NotHealthy"},
+		{"was healthy, and is not any more", with(base(health), env(inPhase(healthy(time.Hour), v1alpha1.PhaseUnhealthy))), v1alpha1.VerdictWaiting, "NotHealthy"},
+		{"healthy in another environment than the one before", with(with(base(health), env(healthy(0))), func(in *Input) { in.After = "test" }), v1alpha1.VerdictWaiting, "NotDeployed"},
 		{"unknown criterion", base(v1alpha1.Criterion{Name: "new"}), v1alpha1.VerdictRefused, "UnknownCriterion"},
 		{"rejected although all holds", with(with(base(images), func(*Input) {}), approvals(v1alpha1.ApprovalRecord{User: "qa", Decision: v1alpha1.DecisionRejected, Reason: "bugs"})), v1alpha1.VerdictRefused, "Rejected"},
 		{"no environment", with(base(images), func(in *Input) { in.GuardedExists = false }), v1alpha1.VerdictWaiting, "NoEnvironment"},
+		{"environment taken down", with(base(images), func(in *Input) { in.Decommissioned = true }), v1alpha1.VerdictWaiting, "Decommissioned"},
+		{"neither bundle nor criterion that asks for images", with(with(base(tests), results(evidence.Result{Type: "tests", Status: "passed"})),
+			func(in *Input) { in.Frozen, in.BundleHash = false, "" }), v1alpha1.VerdictWaiting, "NotFrozen"},
 		{"bad compose file", with(base(images), func(in *Input) { in.BundleHash, in.BundleProblem = "", "services.web: no image" }), v1alpha1.VerdictWaiting, "BundleInvalid"},
 		{"not over the bridge", with(base(images), func(in *Input) { in.After = "dev" }), v1alpha1.VerdictWaiting, "NotDeployed"},
 		{"version missing", with(base(images), func(in *Input) { in.NeedsVersion = true }), v1alpha1.VerdictWaiting, "NoVersion"},
@@ -123,6 +140,9 @@ func TestJudge(t *testing.T) {
 			got := Judge(c.in)
 			if got.Verdict != c.want {
 				t.Errorf("verdict %s, want %s: %s", got.Verdict, c.want, got.Message)
+			}
+			if got.Name != "g" || got.Number != 1 || got.Environment != "next" {
+				t.Errorf("of gate %s, %d, before %s", got.Name, got.Number, got.Environment)
 			}
 			if last := got.Criteria[len(got.Criteria)-1]; last.Reason != c.reason {
 				t.Errorf("reason %s, want %s: %+v", last.Reason, c.reason, got.Criteria)
@@ -149,6 +169,62 @@ func TestSoakEndsExactly(t *testing.T) {
 	}
 }
 
+// A moment is told only when time alone opens the gate, and then that of the last wait: a criterion that holds until then has none.
+func TestUntilIsTheLastWait(t *testing.T) {
+	fresh := v1alpha1.Criterion{Name: "fresh", Freshness: &v1alpha1.FreshnessCriterion{MaxAge: hours(99)}}
+	soak := func(env string, h int) v1alpha1.Criterion {
+		return v1alpha1.Criterion{Name: env, Soak: &v1alpha1.SoakCriterion{Environment: env, Min: hours(h), Max: hours(h)}}
+	}
+	in := base(soak("test", 5), soak("dev", 3), fresh)
+	in.Environments["dev"], in.Environments["test"] = healthy(time.Hour), healthy(time.Hour)
+	in.Evidence.Results["tests"] = evidence.Result{Type: "tests", Status: "passed", Received: now}
+	if got := Judge(in); got.Until == nil || !got.Until.Time.Equal(now.Add(4*time.Hour)) || !got.Recheck.Equal(now.Add(2*time.Hour)) {
+		t.Errorf("until %s, recheck %s", got.Until, got.Recheck)
+	}
+	in.Spec.Criteria = []v1alpha1.Criterion{fresh, {Name: "approval", Approval: &v1alpha1.ApprovalCriterion{}}}
+	if got := Judge(in); got.Until != nil || !got.Recheck.Equal(now.Add(99*time.Hour)) {
+		t.Errorf("until %s, recheck %s", got.Until, got.Recheck)
+	}
+}
+
+// One line for tables: what is missing first, and how much else; each once.
+func TestWaitingFor(t *testing.T) {
+	result := func(typ string) v1alpha1.Criterion {
+		return v1alpha1.Criterion{Name: typ, Result: &v1alpha1.ResultCriterion{Type: typ}}
+	}
+	for _, c := range []struct {
+		want string
+		in   Input
+	}{
+		{"", base(v1alpha1.Criterion{Name: "images", Images: &v1alpha1.ImagesCriterion{}})},
+		{"CI posts a result of type tests", base(result("tests"), result("tests"))},
+		{"CI posts a result of type tests (and 2 more)", base(result("tests"), result("scan"), result("quality"))},
+		{"release r2 is newer and already in next", with(base(), func(in *Input) { in.SupersededBy = "r2" })},
+	} {
+		if got := WaitingFor(Judge(c.in).GateVerdict); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+// What only the code sees of a declaration is told where it is declared.
+func TestProblem(t *testing.T) {
+	for _, c := range []struct {
+		want      string
+		criterion v1alpha1.Criterion
+	}{
+		{"", v1alpha1.Criterion{Name: "w", Window: &v1alpha1.Window{}}},
+		{"spec.criteria[w]: ", v1alpha1.Criterion{Name: "w", Window: &v1alpha1.Window{TimeZone: "Europe/Nowhere"}}},
+		{"", v1alpha1.Criterion{Name: "c", CEL: &v1alpha1.CELCriterion{Expression: "release.karma > 3"}}},
+		{"spec.criteria[c]: ", v1alpha1.Criterion{Name: "c", CEL: &v1alpha1.CELCriterion{Expression: "release.karma >"}}},
+	} {
+		got := Problem(v1alpha1.QualityGateSpec{Criteria: []v1alpha1.Criterion{passing, c.criterion}})
+		if (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
 // Better works never lengthen a soak, and it stays within its bounds.
 func TestRequiredIsMonotonic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -165,6 +241,9 @@ func TestRequiredIsMonotonic(t *testing.T) {
 		}
 		if last != low {
 			t.Fatalf("perfect works require %s, want %s", last, low)
+		}
+		if Required(c, 51) != low || Required(c, -1) != high {
+			t.Fatalf("works beyond their scale require %s and %s", Required(c, 51), Required(c, -1))
 		}
 	})
 }

@@ -49,6 +49,9 @@ func TestSignatures(t *testing.T) {
 	minimum := func(n int32) func(*Input) { return func(in *Input) { in.Signatures.Spec.Minimum = n } }
 	only := func(names ...string) func(*Input) { return func(in *Input) { in.Signatures.Spec.Images = names } }
 	both := func(in *Input) { signed(backend, policyHash, "ci")(in); signed(frontend, policyHash, "release")(in) }
+	identities := func(in *Input) {
+		in.Signatures.Spec.Keys, in.Signatures.Spec.Keyless = nil, &v1alpha1.KeylessSignatures{Identities: []v1alpha1.SignatureIdentity{{Name: "pipeline"}, {Name: "operator"}}}
+	}
 	moved := backend
 	moved.Digest = "sha256:other"
 	renamed := backend
@@ -73,6 +76,12 @@ func TestSignatures(t *testing.T) {
 		{"two are needed and signed", demanding(minimum(2), only("backend"), signed(backend, policyHash, "ci", "release")), isPassed, "Signed", "", time.Time{}},
 		{"a policy that cannot be used", demanding(both, func(in *Input) { in.Signatures.Problem = "ConfigMap sigstore does not exist" }), isWaiting, "SignaturePolicyInvalid", "mends", time.Time{}},
 		{"a policy without a hash", demanding(signed(backend, "", "ci"), signed(frontend, "", "ci"), func(in *Input) { in.Signatures.Hash = "" }), isWaiting, ReasonNotSigned, "cosign sign", time.Time{}},
+		{"signed by an identity", demanding(identities, only("backend"), signed(backend, policyHash, "pipeline")), isPassed, "Signed", "", time.Time{}},
+		{"signed by an identity that the policy does not name", demanding(identities, only("backend"), signed(backend, policyHash, "fork")), isWaiting, ReasonNotSigned, "cosign sign r.example/backend@sha256:b", time.Time{}},
+		{"signed by a key that is not trusted any more", demanding(identities, only("backend"), signed(backend, policyHash, "ci")), isWaiting, ReasonNotSigned, "cosign sign", time.Time{}},
+		{"signed, and not all pinned yet", demanding(both, func(in *Input) {
+			in.Spec.Criteria, in.Frozen, in.FrozenNeeds = nil, false, "CI pushes it"
+		}), isWaiting, "NotFrozen", "CI pushes it", time.Time{}},
 		{"break-glass does not make up for it", demanding(broken), isWaiting, ReasonNotSigned, "cosign sign", time.Time{}},
 		{"no images", demanding(func(in *Input) { in.Pinned = nil }), isPassed, "NothingToSign", "", time.Time{}},
 		{"no policy", demanding(func(in *Input) { in.Signatures = nil }), isPassed, "Frozen", "", time.Time{}},
@@ -166,7 +175,11 @@ func TestSBOM(t *testing.T) {
 		{"a status without a file", with(either, file()), isWaiting, ReasonNoSBOM, "CI sends one", time.Time{}},
 		{"a file that failed", with(either, reported(evidence.Result{Type: v1alpha1.TypeSBOM, Status: v1alpha1.StatusFailed, Files: []string{""}})), isWaiting, ReasonNoSBOM, "CI sends one", time.Time{}},
 		{"attached", with(either, good), isPassed, "SBOMPresent", "", time.Time{}},
+		{"attached and lists one component", with(either, attached(v1alpha1.SBOMRecord{Image: "backend", Digest: "sha256:b", Manifest: "sha256:m", Components: 1})), isPassed, "SBOMPresent", "", time.Time{}},
 		{"attached to another digest", with(either, attached(v1alpha1.SBOMRecord{Image: "backend", Digest: "sha256:x", Manifest: "sha256:m", Components: 3})), isWaiting, ReasonNoSBOM, "oras attach", time.Time{}},
+		{"attached to another image of the same digest", with(either, attached(v1alpha1.SBOMRecord{Image: "else", Digest: "sha256:b", Manifest: "sha256:m", Components: 3})), isWaiting, ReasonNoSBOM, "oras attach", time.Time{}},
+		{"attached and lists nothing", with(either, attached(v1alpha1.SBOMRecord{Image: "backend", Digest: "sha256:b", Manifest: "sha256:m"})), isWaiting, ReasonNoSBOM, "oras attach", time.Time{}},
+		{"a list of nobody knows what", with(either, attached(v1alpha1.SBOMRecord{Image: "backend", Digest: "sha256:b", Components: 3})), isWaiting, ReasonNoSBOM, "oras attach", time.Time{}},
 		{"attached and empty", with(either, attached(v1alpha1.SBOMRecord{Image: "backend", Digest: "sha256:b", Problem: "1 SBOM does not count: no component"})), isWaiting, ReasonNoSBOM, "oras attach", time.Time{}},
 		{"attached, where a report is demanded", with(filed, good), isWaiting, ReasonNoSBOM, "CI sends one", time.Time{}},
 		{"reported, where an attachment is demanded", with(attachedOnly, file("", "sha256:b")), isWaiting, ReasonNoSBOM, "CI attaches one", time.Time{}},

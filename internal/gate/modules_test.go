@@ -152,6 +152,22 @@ func TestModulesProperty(t *testing.T) {
 	})
 }
 
+// What a gate must be told: all modules of the organisation that are listed, whatever criterion asks, each once and in order.
+func TestWanted(t *testing.T) {
+	spec := v1alpha1.QualityGateSpec{Criteria: []v1alpha1.Criterion{
+		{Name: "images", Images: &v1alpha1.ImagesCriterion{}},
+		{Name: "a", Modules: &v1alpha1.ModulesCriterion{Groups: []string{"com.dynors.*"}}},
+		{Name: "b", Modules: &v1alpha1.ModulesCriterion{Groups: []string{"com.dynors", "org.dynors"}}},
+	}}
+	listed := &v1alpha1.MavenComponents{Components: []string{"org.dynors:pdf:1.0.0", "com.dynors:core:2.1.0@" + digestA, "com.dynors:core:2.1.0@" + digestB, "org.other:x:1", "not a component"}}
+	if got, want := Wanted(spec, listed), []string{"com.dynors:core:2.1.0", "org.dynors:pdf:1.0.0"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := Wanted(spec, nil); got != nil {
+		t.Errorf("of no list: %q", got)
+	}
+}
+
 // publication is a module's gate.
 func publication(criteria ...v1alpha1.Criterion) Input {
 	in := base(criteria...)
@@ -174,6 +190,18 @@ func TestPublicationGates(t *testing.T) {
 		{"snapshot", change(func(in *Input) { in.Artifacts = []string{"com.dynors:core:2.1.0-SNAPSHOT"} }), isRefused, "VersionInvalid", "another version", never},
 		{"not semantic", change(func(in *Input) { in.Artifacts = []string{"com.dynors:core:2.1"} }), isRefused, "VersionInvalid", "another version", never},
 		{"not Maven's", change(func(in *Input) { in.Artifacts = []string{"com.dynors:..:2.1.0"} }), isRefused, "ArtifactInvalid", "coordinates", never},
+		{"approved for nothing, while there is nothing", func() Input {
+			in := publication(v1alpha1.Criterion{Name: "approval", Approval: &v1alpha1.ApprovalCriterion{}})
+			in.BundleHash = ""
+			in.Approvals = []v1alpha1.ApprovalRecord{{Gate: "g", User: "qa", Decision: v1alpha1.DecisionApproved}}
+			return in
+		}(), isWaiting, "ApprovalStale", "1 approval(s)", never},
+		{"opened in an emergency for nothing, while there is nothing", func() Input {
+			in := publication(v1alpha1.Criterion{Name: "karma", Karma: &v1alpha1.KarmaCriterion{Minimum: 1}})
+			in.BundleHash = ""
+			in.Approvals = []v1alpha1.ApprovalRecord{{Gate: "g", User: "cto", Decision: v1alpha1.DecisionBrokeGlass}}
+			return in
+		}(), isWaiting, "KarmaTooLow", "better evidence", never},
 		{"an earlier gate", change(func(in *Input) { in.Unpassed = []string{"ci"} }), isWaiting, "NotThrough", "gate ci opens", never},
 		{"of an application", change(func(in *Input) { in.Module = false }), isWaiting, "NoEnvironment", "spec.environment", never},
 		{"before there are artifacts", func() Input {

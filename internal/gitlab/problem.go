@@ -51,7 +51,8 @@ func (e *Error) Unwrap() error { return e.cause }
 
 func asError(err error) (*Error, bool) {
 	var e *Error
-	return e, errors.As(err, &e)
+	ok := errors.As(err, &e)
+	return e, ok
 }
 
 // KindOf is the kind of an error of this package's; None for nil, Away for any other.

@@ -62,18 +62,129 @@ func TestScanOfAnImage(t *testing.T) {
 	}
 	h.Scan("shop/team/api", image, ended, "Critical", "High", "High", "Medium", "Unknown", "Low", "Negligible", "None")
 	o, err := c.Overview(t.Context(), where, image)
-	if err != nil || o.State != harbor.Scanned || o.Run != ended.UnixMilli() || o.Scanner != "Trivy v0.58.1" {
+	if err != nil || o.Digest != image || o.State != harbor.Scanned || o.Run != ended.UnixMilli() || o.Scanner != "Trivy v0.58.1" {
 		t.Fatalf("%+v, %v", o, err)
 	}
 	report, err := c.Report(t.Context(), where, o)
 	if err != nil || report.Counts != (harbor.Counts{Critical: 1, High: 2, Medium: 2, Low: 2}) {
 		t.Errorf("%+v, %v", report.Counts, err)
 	}
-	if !json.Valid(report.Raw) || !strings.Contains(string(report.Raw), "CVE-2026-0007") {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(report.Raw, &raw); err != nil || len(raw) != 1 || raw[harbortest.Form] == nil || !strings.Contains(string(report.Raw), "CVE-2026-0007") {
 		t.Errorf("%s", report.Raw)
 	}
 	if _, err := c.Overview(t.Context(), where, amd64); !harbor.IsKind(err, harbor.KindNotFound) {
 		t.Errorf("another image: %v", err)
+	}
+	if err := c.Scan(t.Context(), where, amd64); !harbor.IsKind(err, harbor.KindNotFound) {
+		t.Errorf("a scan of another image: %v", err)
+	}
+	h.Take()
+	if _, err := c.Overview(t.Context(), where, "latest"); !harbor.IsKind(err, harbor.KindUnreadable) || len(h.Take()) > 0 {
+		t.Errorf("of what is no digest: %v", err)
+	}
+	if report, err := c.Report(t.Context(), where, harbor.Overview{Digest: image, State: harbor.Scanned}); err == nil {
+		t.Errorf("a report on no image: %+v", report)
+	}
+	h.Misbehave(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	if _, err := c.Report(t.Context(), where, o); !harbor.IsKind(err, harbor.KindDenied) || harbor.IsKind(err, harbor.KindUnreadable) {
+		t.Errorf("a report that may not be read: %v", err)
+	}
+	if err := c.Scan(t.Context(), where, image); !harbor.IsKind(err, harbor.KindDenied) {
+		t.Errorf("a scan that may not be asked for: %v", err)
+	}
+}
+
+// Reports of scanners before Harbor 2.2 are read, where there is none of the newer form.
+func TestOlderReports(t *testing.T) {
+	const older = "application/vnd.scanner.adapter.vuln.report.harbor+json; version=1.0"
+	h, c := start(t)
+	h.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Content-Type", "application/json")
+		if strings.HasSuffix(r.URL.Path, "/additions/vulnerabilities") {
+			if got := r.Header.Get("X-Accept-Vulnerabilities"); got != older {
+				t.Errorf("asked for the form %s", got)
+			}
+			_, _ = fmt.Fprintf(w, `{%q:{"vulnerabilities":[{"severity":"High"}]}}`, older)
+		} else {
+			_, _ = fmt.Fprintf(w, `{"digest":%q,"scan_overview":{%q:{"scan_status":"Success","end_time":"2026-11-22T14:04:05Z","summary":{"summary":{"High":1}}}}}`, image, older)
+		}
+		return true
+	})
+	o, err := c.Overview(t.Context(), where, image)
+	if err != nil || o.State != harbor.Scanned {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	if report, err := c.Report(t.Context(), where, o); err != nil || report.Counts != (harbor.Counts{High: 1}) {
+		t.Errorf("%+v, %v", report.Counts, err)
+	}
+}
+
+// An index is no better than any of its images, in whatever order it lists them; nothing that an engine may run is left out.
+func TestIndexIsItsWorstImage(t *testing.T) {
+	scanned := func(platform string, at time.Time) harbortest.Image {
+		return harbortest.Image{Platform: platform, Status: "Success", Ended: at}
+	}
+	for name, other := range map[string]harbortest.Image{
+		"unscanned":                      {Platform: "linux/arm64"},
+		"failed":                         {Platform: "linux/arm64", Status: "Error"},
+		"of an unknown architecture":     {Platform: "linux/unknown"},
+		"of an unknown operating system": {Platform: "unknown/arm64"},
+	} {
+		h, c := start(t)
+		h.Put("shop/team/api", amd64, scanned("linux/amd64", ended))
+		h.Put("shop/team/api", arm64, other)
+		for _, children := range [][]string{{amd64, arm64}, {arm64, amd64}} {
+			h.Put("shop/team/api", image, harbortest.Image{Children: children})
+			o, err := c.Overview(t.Context(), where, image)
+			if err != nil || o.State == harbor.Scanned || len(o.Partial) != 1 || !strings.HasPrefix(o.Partial[0], other.Platform) {
+				t.Errorf("%s: %+v, %v", name, o, err)
+			}
+		}
+	}
+	h, c := start(t)
+	h.Put("shop/team/api", amd64, scanned("linux/amd64", ended))
+	h.Put("shop/team/api", arm64, scanned("linux/arm64", ended.Add(time.Hour)))
+	for _, children := range [][]string{{amd64, arm64}, {arm64, amd64}} {
+		h.Put("shop/team/api", image, harbortest.Image{Children: children})
+		if o, err := c.Overview(t.Context(), where, image); err != nil || o.Digest != image || o.State != harbor.Scanned || o.Run != ended.Add(time.Hour).UnixMilli() {
+			t.Errorf("%+v, %v", o, err)
+		}
+	}
+	h.Put("shop/team/api", image, harbortest.Image{Children: []string{amd64, proof}})
+	h.Put("shop/team/api", proof, harbortest.Image{Platform: "linux/arm64", Children: []string{arm64}})
+	h.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, proof) {
+			http.NotFound(w, r)
+		}
+		return strings.Contains(r.URL.Path, proof)
+	})
+	if o, err := c.Overview(t.Context(), where, image); !harbor.IsKind(err, harbor.KindNotFound) {
+		t.Errorf("an image that is not there: %+v, %v", o, err)
+	}
+	h.Misbehave(nil)
+	if o, err := c.Overview(t.Context(), where, image); !harbor.IsKind(err, harbor.KindUnreadable) {
+		t.Errorf("an index in an index: %+v, %v", o, err)
+	}
+	h.Put("shop/team/api", image, harbortest.Image{Children: slices.Repeat([]string{amd64}, 33)})
+	h.Take()
+	if o, err := c.Overview(t.Context(), where, image); !harbor.IsKind(err, harbor.KindUnreadable) || len(h.Take()) != 1 {
+		t.Errorf("more images than there can be: %+v, %v", o, err)
+	}
+	h.Put("shop/team/api", image, harbortest.Image{Children: []string{amd64, arm64}})
+	h.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, arm64) {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"digest":%q,"scan_overview":{%q:{"scan_status":"Success"}}}`, arm64, harbortest.Form)
+		return true
+	})
+	if o, err := c.Overview(t.Context(), where, image); !harbor.IsKind(err, harbor.KindUnreadable) {
+		t.Errorf("an image whose scan found nobody knows what: %+v, %v", o, err)
 	}
 }
 
@@ -146,27 +257,28 @@ func TestAnswersThatDoNotCount(t *testing.T) {
 	}
 	report := func(list string) string { return fmt.Sprintf(`{%q:{"vulnerabilities":%s}}`, harbortest.Form, list) }
 	for name, c := range map[string]struct{ artifact, report string }{
-		"another image":              {strings.Replace(good, image, amd64, 1), report(`[]`)},
-		"no digest":                  {`{}`, report(`[]`)},
-		"no summary":                 {overview(`{"scan_status":"Success","end_time":"2026-11-22T14:04:05Z"}`), report(`[]`)},
-		"no end":                     {overview(`{"scan_status":"Success","summary":{"total":0}}`), report(`[]`)},
-		"negative count":             {overview(fmt.Sprintf(counts, `{"Critical":-1}`)), report(`[]`)},
-		"a count without end":        {overview(fmt.Sprintf(counts, `{"High":99999999999}`)), report(`[]`)},
-		"a sum without end":          {overview(fmt.Sprintf(counts, `{"Low":2147483647,"Negligible":2147483647}`)), report(`[]`)},
-		"no number":                  {overview(fmt.Sprintf(counts, `{"High":"none"}`)), report(`[]`)},
-		"a severity of its own":      {overview(fmt.Sprintf(counts, `{"Harmless":1}`)), report(`[]`)},
-		"nested without end":         {overview(strings.Repeat(`{"a":`, 200_000)), report(`[]`)},
-		"huge":                       {good + strings.Repeat(" ", 2<<20), report(`[]`)},
-		"too many images":            {children(33), report(`[]`)},
-		"an index of itself":         {children(1), report(`[]`)},
-		"report of another image":    {good, report(fmt.Sprintf(`[{"severity":"Low","artifact_digests":[%q]}]`, amd64))},
-		"report of another form":     {good, `{"application/json":{"vulnerabilities":[]}}`},
-		"empty report":               {good, `{}`},
-		"null report":                {good, fmt.Sprintf(`{%q:null}`, harbortest.Form)},
-		"report is a list":           {good, `[]`},
-		"report is cut off":          {good, report(`[{"severity":"Low"}`)[:40]},
-		"report with a new severity": {good, report(`[{"severity":"Apocalyptic"}]`)},
-		"huge report":                {good, report(`[` + strings.Repeat(`{"severity":"Low"},`, 1<<20) + `{}]`)},
+		"another image":                {strings.Replace(good, image, amd64, 1), report(`[]`)},
+		"no digest":                    {`{}`, report(`[]`)},
+		"no summary":                   {overview(`{"scan_status":"Success","end_time":"2026-11-22T14:04:05Z"}`), report(`[]`)},
+		"no end":                       {overview(`{"scan_status":"Success","summary":{"total":0}}`), report(`[]`)},
+		"an end before there was time": {overview(`{"scan_status":"Success","end_time":"1969-12-31T23:59:59Z","summary":{"total":0}}`), report(`[]`)},
+		"negative count":               {overview(fmt.Sprintf(counts, `{"Critical":-1}`)), report(`[]`)},
+		"a count without end":          {overview(fmt.Sprintf(counts, `{"High":99999999999}`)), report(`[]`)},
+		"a sum without end":            {overview(fmt.Sprintf(counts, `{"Low":2147483647,"Negligible":2147483647}`)), report(`[]`)},
+		"no number":                    {overview(fmt.Sprintf(counts, `{"High":"none"}`)), report(`[]`)},
+		"a severity of its own":        {overview(fmt.Sprintf(counts, `{"Harmless":1}`)), report(`[]`)},
+		"nested without end":           {overview(strings.Repeat(`{"a":`, 200_000)), report(`[]`)},
+		"huge":                         {good + strings.Repeat(" ", 2<<20), report(`[]`)},
+		"too many images":              {children(33), report(`[]`)},
+		"an index of itself":           {children(1), report(`[]`)},
+		"report of another image":      {good, report(fmt.Sprintf(`[{"severity":"Low","artifact_digests":[%q]}]`, amd64))},
+		"report of another form":       {good, `{"application/json":{"vulnerabilities":[]}}`},
+		"empty report":                 {good, `{}`},
+		"null report":                  {good, fmt.Sprintf(`{%q:null}`, harbortest.Form)},
+		"report is a list":             {good, `[]`},
+		"report is cut off":            {good, report(`[{"severity":"Low"}`)[:40]},
+		"report with a new severity":   {good, report(`[{"severity":"Apocalyptic"}]`)},
+		"huge report":                  {good, report(`[` + strings.Repeat(`{"severity":"Low"},`, 1<<20) + `{}]`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, client := start(t)
@@ -180,6 +292,9 @@ func TestAnswersThatDoNotCount(t *testing.T) {
 				return true
 			})
 			o, err := client.Overview(t.Context(), where, image)
+			if err == nil && c.report == report(`[]`) {
+				t.Errorf("it is taken: %+v", o)
+			}
 			if err == nil {
 				_, err = client.Report(t.Context(), where, o)
 			}
@@ -229,13 +344,15 @@ func TestRoom(t *testing.T) {
 	if _, err := c.Room(t.Context(), "other"); !harbor.IsKind(err, harbor.KindDenied) {
 		t.Errorf("%v", err)
 	}
-	h.Misbehave(func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"repo_count":1}`))
-		return true
-	})
-	if _, err := c.Room(t.Context(), "shop"); !harbor.IsKind(err, harbor.KindUnreadable) || !strings.Contains(err.Error(), "permission") {
-		t.Errorf("%v", err)
+	for _, body := range []string{`{"repo_count":1}`, `{"quota":{}}`, `{"quota":{"hard":{"storage":1}}}`, `{"quota":{"used":{"storage":1}}}`} {
+		h.Misbehave(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(body))
+			return true
+		})
+		if _, err := c.Room(t.Context(), "shop"); !harbor.IsKind(err, harbor.KindUnreadable) || !strings.Contains(err.Error(), "permission") {
+			t.Errorf("%s: %v", body, err)
+		}
 	}
 }
 

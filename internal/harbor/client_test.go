@@ -51,8 +51,13 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%q: the password is told: %v", address, err)
 		}
 	}
-	if _, err := New("https://harbor.example", Account{}, http.DefaultTransport); err == nil {
-		t.Error("nobody asks")
+	for _, nobody := range []Account{{}, {Username: "robot$shop+scans"}, {Password: "c0rrect-horse"}} {
+		if _, err := New("https://harbor.example", nobody, http.DefaultTransport); err == nil {
+			t.Errorf("nobody asks: %q", nobody.Username)
+		}
+	}
+	if _, err := New("https://harbor.example", account, nil); err == nil { // net/http would connect to anything in its place
+		t.Error("no transport decides what may be connected to")
 	}
 }
 
@@ -100,6 +105,7 @@ func TestProblems(t *testing.T) {
 		{429, map[string]string{"Retry-After": "30"}, `{}`, KindBusy, 30 * time.Second, "(429)"},
 		{503, map[string]string{"Retry-After": "99999999"}, `{}`, KindBusy, maxRetryAfter, "(503)"},
 		{503, map[string]string{"Retry-After": "99999999999999999999"}, `{}`, KindBusy, maxRetryAfter, "(503)"},
+		{503, map[string]string{"Retry-After": at.Add(time.Minute).Format(http.TimeFormat)}, `{}`, KindBusy, time.Minute, "(503)"},
 		{503, map[string]string{"Retry-After": "soon"}, `{}`, KindBusy, 0, "(503)"},
 		{502, nil, strings.Repeat("x", 1<<20), KindFailed, 0, "(502)"},
 		{302, map[string]string{"Location": "https://elsewhere.example/"}, ``, KindFailed, 0, "(302)"},
@@ -132,6 +138,90 @@ func TestProblems(t *testing.T) {
 				t.Errorf("the password is told: %v", p)
 			}
 		})
+	}
+}
+
+// Names are told apart by what follows Harbor's own prefix, whatever that is configured to be.
+func TestOwnName(t *testing.T) {
+	for full, want := range map[string]string{
+		"robot$shop+mine-1": "mine-1", "robot$mine-1": "mine-1", "bot-mine-1": "mine-1", "mine-1": "mine-1", "bot-shop+mine-1": "mine-1",
+		"robot$shop+keep-mine-1": "", "robot$theirs-1": "", "theirs": "", "": "",
+	} {
+		if got := ownName(full, "mine-"); got != want {
+			t.Errorf("%q: %q, want %q", full, got, want)
+		}
+	}
+}
+
+// Who is not on the first page is no less there: what is not listed is taken to be gone.
+func TestRobotsOnSeveralPages(t *testing.T) {
+	const total = 2*pageSize + 1
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var page int
+		_, _ = fmt.Sscan(r.URL.Query().Get("page"), &page)
+		var robots []Robot
+		for i := (page - 1) * pageSize; i < min(page*pageSize, total); i++ {
+			robots = append(robots, Robot{ID: int64(i + 1), Name: fmt.Sprintf("robot$mine-%03d", i)})
+		}
+		w.Header().Set("X-Total-Count", fmt.Sprint(total))
+		text, _ := json.Marshal(robots)
+		answer(w, http.StatusOK, string(text))
+	})
+	robots, err := c.Robots(t.Context(), []string{"cache", "shop"}, "mine-")
+	if err != nil || len(robots) != total {
+		t.Errorf("%d, %v", len(robots), err)
+	}
+}
+
+// What went wrong is told, each call's own leniency apart: an error that is swallowed says that something was done, or is not there.
+func TestRefusedCalls(t *testing.T) {
+	status := http.StatusForbidden
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/replication/policies") && r.URL.Query().Get("name") != "denied" {
+			answer(w, http.StatusOK, `[{"id":7,"name":"to-client","enabled":true},{"id":8,"name":"off"}]`)
+			return
+		}
+		answer(w, status, `{}`)
+	})
+	repository := Repository{"shop", "api"}
+	for name, call := range map[string]func() error{
+		"scan":      func() error { return c.Scan(t.Context(), repository, "sha256:"+strings.Repeat("1", 64)) },
+		"delete":    func() error { return c.DeleteRobot(t.Context(), 1) },
+		"replicate": func() error { return c.Replicate(t.Context(), "to-client") },
+		"copied": func() error {
+			_, err := c.Replicated(t.Context(), "to-client", time.Time{}, []Repository{repository})
+			return err
+		},
+		"robots": func() error {
+			_, err := c.Robots(t.Context(), []string{"a", "b"}, "mine-")
+			return err
+		},
+	} {
+		if err := call(); !IsKind(err, KindDenied) || IsKind(err, KindNotFound) || IsKind(err, KindConflict) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, policy := range []string{"off", "nobody's"} {
+		if err := c.Replicate(t.Context(), policy); err == nil || IsKind(err, KindDenied) {
+			t.Errorf("%s is started: %v", policy, err)
+		}
+	}
+}
+
+// What counts as a copy of a repository is a task that copies it, whole and by that name.
+func TestCopies(t *testing.T) {
+	for _, c := range []struct {
+		operation, resource string
+		want                bool
+	}{
+		{"copy", "shop/api [2 item(s) in total]", true}, {"", "shop/api:[v1]", true}, {"copy", "shop/api", true},
+		{"deletion", "shop/api [2 item(s) in total]", false}, {"copy", "shop/api2 [1 item(s) in total]", false}, {"copy", "shop/api/web", false},
+		{"copy", "", false}, {"copy", "other/shop/api", false},
+	} {
+		task := taskAnswer{Status: succeeded, Operation: c.operation, SrcResource: c.resource}
+		if got := task.copies(Repository{"shop", "api"}); got != c.want {
+			t.Errorf("%s %q: %t", c.operation, c.resource, got)
+		}
 	}
 }
 

@@ -105,12 +105,18 @@ func TestRobotNotBelieved(t *testing.T) {
 			t.Errorf("%s: %v, %v", body, r, err)
 		}
 	}
-	p.Misbehave(func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprint(w, `{"project_id":2,"name":"another"}`)
-		return true
-	})
-	if _, err := c.Robots(t.Context(), []string{"shop"}, "mine"); !harbor.IsKind(err, harbor.KindUnreadable) {
-		t.Errorf("another project: %v", err)
+	for _, body := range []string{`{"project_id":2,"name":"another"}`, `{"project_id":0,"name":"shop"}`, `{"name":"shop"}`} {
+		p.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Content-Type", "application/json")
+			if strings.HasSuffix(r.URL.Path, "/robots") {
+				fmt.Fprint(w, `[]`)
+			} else {
+				fmt.Fprint(w, body)
+			}
+			return true
+		})
+		if robots, err := c.Robots(t.Context(), []string{"shop"}, "mine"); !harbor.IsKind(err, harbor.KindUnreadable) {
+			t.Errorf("%s: %v, %v", body, robots, err)
+		}
 	}
 }

@@ -141,9 +141,10 @@ func (a *api) takeJob(ctx context.Context, d *delivery, e hooks.GitLab, answer H
 	case !declared:
 		return answer.ignored("no gate asks for results of type %s: the event of its pipeline says how all jobs ended", e.Job)
 	}
-	return answer, a.keep(ctx, d, &answer, v1alpha1.CIResultSpec{
+	err = a.keep(ctx, d, &answer, v1alpha1.CIResultSpec{
 		Type: e.Job, Status: e.Status, Commit: e.Commit, Branch: branchOf(e.Branch), Pipeline: e.Pipeline, Job: e.Job, Run: e.Run, URL: e.URL,
 	}, e)
+	return answer, err
 }
 
 // takeDeployment keeps what a pipeline did to an environment, as POST …/deployments does. What SIRRAT itself has GitLab record
@@ -171,10 +172,11 @@ func (a *api) takeDeployment(ctx context.Context, d *delivery, e hooks.GitLab, a
 		return answer.ignored("no release has the commit %s", e.Commit)
 	}
 	answer.Commit, answer.Releases = release.Spec.Commit, []string{release.Name}
-	return answer, a.keep(ctx, d, &answer, v1alpha1.CIResultSpec{
+	err = a.keep(ctx, d, &answer, v1alpha1.CIResultSpec{
 		Type: v1alpha1.TypeDeployment, Status: e.Status, Environment: environment, Commit: release.Spec.Commit, Branch: release.Spec.Branch,
 		Run: e.Run, URL: e.URL,
 	}, e)
+	return answer, err
 }
 
 // environmentOf is the project's environment of the name, or of the slug, that GitLab has for it; "" if there is none.

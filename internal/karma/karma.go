@@ -227,6 +227,8 @@ func scan(in Input) v1alpha1.KarmaLine {
 		line.Points, line.Message = line.Max, "no findings"
 	case r.Vulnerabilities == nil:
 		line.Message = "the scan failed"
+	case r.Status != v1alpha1.StatusPassed && *r.Vulnerabilities == v1alpha1.VulnerabilityCounts{}:
+		line.Message = "the scan failed although it found nothing"
 	case r.Vulnerabilities.Critical > 0:
 		line.Message = fmt.Sprintf("%d critical", r.Vulnerabilities.Critical)
 	default:

@@ -3,6 +3,7 @@
 package karma
 
 import (
+	"fmt"
 	"maps"
 	"testing"
 
@@ -50,6 +51,27 @@ func TestCompute(t *testing.T) {
 			Tests: &v1alpha1.TestCounts{Total: 5, Skipped: 5}})}, 0, 0, "Damné"},
 		{"a critical finding takes the whole scan", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusPassed,
 			Vulnerabilities: &v1alpha1.VulnerabilityCounts{Critical: 1}})}, 0, 0, "Damné"},
+		{"what failed and counts nothing earned nothing", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusFailed},
+			evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusFailed})}, 0, 0, "Damné"},
+		{"nor what failed although everything that it counts is good", Input{Evidence: set(
+			evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusFailed, Tests: &v1alpha1.TestCounts{Total: 10, Passed: 10}},
+			evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusFailed, Vulnerabilities: &v1alpha1.VulnerabilityCounts{}})}, 0, 0, "Damné"},
+		{"nor what was skipped, whatever it counts", Input{Evidence: set(
+			evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusSkipped, Tests: &v1alpha1.TestCounts{Total: 10, Passed: 9, Failed: 1}},
+			evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusSkipped, Vulnerabilities: &v1alpha1.VulnerabilityCounts{}})}, 0, 0, "Damné"},
+		{"nor a scan that was skipped and found little", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusSkipped,
+			Vulnerabilities: &v1alpha1.VulnerabilityCounts{Low: 1}})}, 0, 0, "Damné"},
+		{"a scan that found nothing earned all", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusPassed,
+			Vulnerabilities: &v1alpha1.VulnerabilityCounts{}})}, 15, 15, "Damné"},
+		{"a scan that failed for what it found is judged by that", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusFailed,
+			Vulnerabilities: &v1alpha1.VulnerabilityCounts{High: 2}})}, 9, 9, "Damné"},
+		{"no findings take more than the scan gives", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusPassed,
+			Vulnerabilities: &v1alpha1.VulnerabilityCounts{High: 5, Medium: 1}})}, 0, 0, "Damné"},
+		{"coverage is not rounded up to its target", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeCoverage, Coverage: percent(79.99)})}, 14, 14, "Damné"},
+		{"counts that contradict themselves lose nothing", Input{Baseline: baseline(0, 0, 0), Evidence: set(evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusPassed,
+			Tests: &v1alpha1.TestCounts{Skipped: 5}})}, 0, 0, "Damné"},
+		{"a module that is published has crossed", Input{Evidence: set(passed), Module: true, Crossed: true}, 85, 35, "Saint"},
+		{"a module that is not has not", Input{Evidence: set(passed), Module: true}, 35, 35, "Pécheur"},
 		{"highs and mediums", Input{Evidence: set(evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusPassed,
 			Vulnerabilities: &v1alpha1.VulnerabilityCounts{High: 2, Medium: 4}})}, 5, 5, "Damné"},
 		{"rolled back in production", Input{Evidence: set(passed, clean), Crossed: true, RolledBack: true}, 40, 50, "Repenti"},
@@ -64,6 +86,42 @@ func TestCompute(t *testing.T) {
 				t.Errorf("got karma %d, works %d, %s; want %d, %d, %s\n%+v", got.Karma, got.Works, got.Level, c.karma, c.works, c.level, got.Breakdown)
 			}
 		})
+	}
+}
+
+// Weights of its own make no more of works than 50 and of karma than 100, and what is cut off is a line of the breakdown.
+func TestBreakdown(t *testing.T) {
+	good := set(evidence.Result{Type: v1alpha1.TypeTests, Status: v1alpha1.StatusPassed, Coverage: percent(85)}, evidence.Result{Type: v1alpha1.TypeScan, Status: v1alpha1.StatusPassed})
+	generous := policy()
+	generous.Tests = 60
+	for _, c := range []struct {
+		in           Input
+		karma, works int32
+		want         []string
+	}{
+		{Input{Policy: policy(), Evidence: good, Crossed: true}, 100, 50, []string{"tests 20/20", "coverage 15/15", "scan 15/15", "crossing 50/50"}},
+		{Input{Policy: generous, Evidence: good, Crossed: true}, 100, 50, []string{"tests 60/60", "coverage 15/15", "scan 15/15", "crossing 50/50", "clamp -40/0"}},
+		{Input{Policy: policy(), Evidence: good, Crossed: true, RolledBack: true, PVsRefused: 1, GlassBroken: 2}, 0, 50,
+			[]string{"tests 20/20", "coverage 15/15", "scan 15/15", "crossing 0/50", "rolled-back -10/0", "pv-refused -10/0", "break-glass -40/0", "clamp 10/0"}},
+	} {
+		got := Compute(c.in)
+		var lines []string
+		for _, l := range got.Breakdown {
+			lines = append(lines, fmt.Sprintf("%s %d/%d", l.Name, l.Points, l.Max))
+		}
+		if diff := cmp.Diff(c.want, lines); diff != "" || got.Karma != c.karma || got.Works != c.works {
+			t.Errorf("karma %d, works %d: %s", got.Karma, got.Works, diff)
+		}
+	}
+}
+
+func TestLevel(t *testing.T) {
+	for karma, want := range map[int32]string{
+		0: "Damné", 19: "Damné", 20: "Pécheur", 39: "Pécheur", 40: "Repenti", 59: "Repenti", 60: "Pieux", 79: "Pieux", 80: "Saint", 99: "Saint", 100: "Code Divin",
+	} {
+		if got := Level(karma); got != want {
+			t.Errorf("%d: %s, want %s", karma, got, want)
+		}
 	}
 }
 
@@ -317,7 +375,7 @@ func TestProject(t *testing.T) {
 	for _, c := range []struct {
 		in   []int32
 		want int32
-	}{{nil, 0}, {[]int32{100}, 100}, {[]int32{100, 0}, 52}, {[]int32{50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 0, 0}, 50}} {
+	}{{nil, 0}, {[]int32{100}, 100}, {[]int32{100, 0}, 52}, {[]int32{100, 0, 0}, 37}, {[]int32{50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 0, 0}, 50}} {
 		if got := Project(c.in); got != c.want {
 			t.Errorf("Project(%v) = %d, want %d", c.in, got, c.want)
 		}

@@ -93,6 +93,7 @@ func TestPURL(t *testing.T) {
 	}{
 		{"pkg:maven/com.dynors/core@2.1.0", core, true},
 		{"pkg:maven/com.dynors/core@2.1.0?type=jar#x/y", core, true},
+		{"pkg:maven/com.dynors/core@2.1.0#x/y", core, true},
 		{"PKG:Maven/com%2Edynors/core@2.1.0?classifier=sources", core, true},
 		{"pkg://maven/com.dynors/core@2.1.0", core, true},
 		{"pkg:maven/com.dynors/core@2.1.0%2Bbuild", Coordinates{"com.dynors", "core", "2.1.0+build"}, true},
@@ -106,6 +107,8 @@ func TestPURL(t *testing.T) {
 		{"pkg:mavenish/com.dynors/core@2.1.0", Coordinates{}, false},
 		{"pkg:npm/core@2.1.0", Coordinates{}, false},
 		{"https://example.com", Coordinates{}, false},
+		{"git:maven/com.dynors/core@2.1.0", Coordinates{}, false},
+		{"pkg", Coordinates{}, false},
 		{"", Coordinates{}, false},
 		{"pkg:maven/core@2.1.0", Coordinates{}, false},
 		{"pkg:maven/com.dynors%20/core@2.1.0", Coordinates{}, false},
@@ -139,6 +142,7 @@ func TestParsePOM(t *testing.T) {
 		"own version": {project(`<parent><groupId>com.dynors</groupId><artifactId>parent</artifactId><version>7</version></parent><artifactId>core</artifactId><version>2.1.0</version>`), POM{core, "jar"}},
 		"others' coordinates": {project(`<dependencies><dependency><groupId>x</groupId><artifactId>y</artifactId><version>${z}</version></dependency></dependencies>
 			<groupId>com.dynors</groupId><!-- ours --><artifactId>co<!-- - -->re</artifactId><version>2.1.0</version>`), POM{core, "jar"}},
+		"a long story":    {project(`<description>` + strings.Repeat("long ", 1000) + `</description><groupId>com.dynors</groupId><artifactId>core</artifactId><version>2.1.0</version>`), POM{core, "jar"}},
 		"byte order mark": {"\xef\xbb\xbf" + project(`<groupId>com.dynors</groupId><artifactId>core</artifactId><version>2.1.0</version>`), POM{core, "jar"}},
 	} {
 		got, err := ParsePOM([]byte(c.text))
@@ -147,6 +151,22 @@ func TestParsePOM(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// What the packaging says is what is looked for in the registry, and verified.
+func TestExtension(t *testing.T) {
+	for packaging, want := range map[string]string{
+		"pom": "", "jar": "jar", "bundle": "jar", "maven-plugin": "jar", "ejb": "jar", "war": "war", "ear": "ear", "rar": "rar", "aar": "aar",
+	} {
+		if got, err := (POM{Packaging: packaging}).Extension(); err != nil || got != want {
+			t.Errorf("%s: %q, %v", packaging, got, err)
+		}
+	}
+	for _, packaging := range []string{"", "zip", "JAR", "hpi", "../jar"} {
+		if got, err := (POM{Packaging: packaging}).Extension(); err == nil {
+			t.Errorf("%s: %q", packaging, got)
 		}
 	}
 }

@@ -59,6 +59,25 @@ func TestDecide(t *testing.T) {
 	crowd := recorded(harbor, 0, 40*time.Minute, 80*time.Minute, 2*time.Hour)
 	intended := recorded(harbor, 0)
 	intended.Intend(target, harbor, start.Add(64*time.Hour))
+	// crowdedBy has n credentials for a target, all issued at the start or all only intended; besides adds one of the target of this test.
+	crowdedBy := func(t Target, s Source, n int, issued bool) Record {
+		r := Record{ProjectUID: uid}
+		for range n {
+			c := r.Intend(t, s, start.Add(48*time.Hour))
+			if issued {
+				r.Issued(c.Number, 100+c.Number, start, start.Add(24*time.Hour))
+			}
+		}
+		return r
+	}
+	besides := func(r Record) Record {
+		c := r.Intend(target, harbor, start.Add(48*time.Hour))
+		r.Issued(c.Number, 100+c.Number, start, start.Add(24*time.Hour))
+		return r
+	}
+	early := recorded(harbor, 0) // and an hour earlier for another host
+	c := early.Intend(other, harbor, start.Add(48*time.Hour))
+	early.Issued(c.Number, 100+c.Number, start.Add(-time.Hour), start.Add(23*time.Hour))
 	listed := func(numbers ...int64) map[string][]Listed {
 		var out []Listed
 		for _, n := range numbers {
@@ -91,6 +110,7 @@ func TestDecide(t *testing.T) {
 		{"there at its source", time.Hour, Input{Record: first, Wanted: []Target{target}, Source: &harbor, Terms: day, Delivered: delivered(1), Listed: listed(1)}, "next 16h0m0s"},
 		{"the old one is gone already", 16 * time.Hour, Input{Record: second, Wanted: []Target{target}, Source: &harbor, Terms: day, Delivered: delivered(2), Listed: listed(2)}, "forget 1, next 32h0m0s"},
 		{"intended, made, lost", time.Hour, Input{Record: intended, Wanted: []Target{target}, Source: &harbor, Terms: day, Delivered: delivered(1), Listed: listed(1, 2)}, "revoke 2=102, next 16h0m0s"},
+		{"in whatever order its source lists them", time.Hour, Input{Record: intended, Wanted: []Target{target}, Source: &harbor, Terms: day, Delivered: delivered(1), Listed: listed(2, 1)}, "revoke 2=102, next 16h0m0s"},
 		{"intended, never made", time.Hour, Input{Record: intended, Wanted: []Target{target}, Source: &harbor, Terms: day, Delivered: delivered(1), Listed: listed(1)}, "forget 2, next 16h0m0s"},
 		{"intended, nobody knows", time.Hour, Input{Record: intended, Wanted: []Target{target}, Source: &harbor, Terms: day, Delivered: delivered(1)}, "revoke 2=0, next 16h0m0s"},
 		{"in no record", time.Hour, Input{Record: first, Wanted: []Target{target}, Source: &harbor, Terms: day, Delivered: delivered(1), Listed: listed(1, 5)}, "stray 105, next 16h0m0s"},
@@ -117,6 +137,24 @@ func TestDecide(t *testing.T) {
 			"issue vps-1/dev, revoke 1=101, revoke 2=102, revoke 3=103",
 		},
 		{"crowded, and nothing is delivered", 17 * time.Hour, Input{Record: crowd, Wanted: []Target{target}, Source: &harbor, Terms: day}, "issue vps-1/dev, revoke 1=101, revoke 2=102, revoke 3=103"},
+		{
+			"credentials of another host crowd nobody out", 16 * time.Hour,
+			Input{Record: besides(crowdedBy(other, harbor, 4, true)), Wanted: []Target{target}, Source: &harbor, Terms: day, Delivered: delivered(5)},
+			"issue vps-1/dev, revoke 1=101, revoke 2=102, revoke 3=103, revoke 4=104",
+		},
+		{
+			"nor do those of another scope", 16 * time.Hour,
+			Input{Record: besides(crowdedBy(target, wider, 3, true)), Wanted: []Target{target}, Source: &harbor, Terms: day, Delivered: delivered(4)},
+			"issue vps-1/dev, revoke 1=101, revoke 2=102, revoke 3=103",
+		},
+		{
+			"four were intended, and none came", time.Hour, Input{Record: crowdedBy(target, harbor, 4, false), Wanted: []Target{target}, Source: &harbor, Terms: day},
+			"issue vps-1/dev, revoke 1=0, revoke 2=0, revoke 3=0, revoke 4=0",
+		},
+		{
+			"the first of several renewals", time.Hour, Input{Record: early, Wanted: []Target{target, other}, Source: &harbor, Terms: day,
+				Delivered: map[Target]string{target: name(uid, target, 1), other: name(uid, other, 2)}}, "next 15h0m0s",
+		},
 		{"nobody issues any more", time.Hour, Input{Record: first, Wanted: []Target{target}, Delivered: delivered(1)}, "revoke 1=101"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -148,6 +186,7 @@ func TestRenewal(t *testing.T) {
 		{Terms{Lifetime: 720 * time.Hour, RenewBefore: 240 * time.Hour}, 720 * time.Hour, 480 * time.Hour},
 		{Terms{Lifetime: 24 * time.Hour}, 3 * time.Hour, 2 * time.Hour},
 		{Terms{Lifetime: 24 * time.Hour, RenewBefore: 12 * time.Hour}, 14 * time.Hour, 2 * time.Hour},
+		{Terms{Lifetime: 24 * time.Hour, RenewBefore: 12 * time.Hour}, 12 * time.Hour, 8 * time.Hour}, // and not again at once, for ever
 	} {
 		if got := c.terms.Renewal(Credential{Issued: start, Expires: start.Add(c.expires)}).Sub(start); got != c.want {
 			t.Errorf("%+v, ends after %s: renewed after %s, want %s", c.terms, c.expires, got, c.want)
@@ -170,17 +209,51 @@ func TestNames(t *testing.T) {
 			}
 		}
 	}
-	if n := name(uid, target, 1); n != "sirrat-0b4f9c3e-vps-1-dev-1" {
-		t.Error(n)
+	for want, target := range map[string]Target{
+		"sirrat-0b4f9c3e-vps-1-dev-1":    target,
+		"sirrat-0b4f9c3e-az09-r-z-0-9-1": {Host: "AZ09", Environment: "`r/z{0:9"},
+	} {
+		if got := name(uid, target, 1); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 
 // Numbers that names at a source have are not given again; senseless ones do not use the rest up.
 func TestSkip(t *testing.T) {
 	r := Record{ProjectUID: uid, Last: 3}
-	r.Skip([]Listed{{name(uid, target, 9), 1}, {"sirrat-11111111-a-b-50", 2}, {Prefix(uid) + "x", 3}, {Prefix(uid) + "a-9223372036854775807", 4}})
+	r.Skip([]Listed{{name(uid, target, 9), 1}, {"sirrat-11111111-a-b-50", 2}, {Prefix(uid) + "x", 3}, {Prefix(uid) + "a-9223372036854775807", 4}, {Prefix(uid) + "a-1099511627776", 5}})
 	if c := r.Intend(target, harbor, start); c.Number != 10 {
 		t.Errorf("number %d", c.Number)
+	}
+	r.Skip([]Listed{{name(uid, target, 120), 1}})
+	if c := r.Intend(target, harbor, start); c.Number != 121 {
+		t.Errorf("number %d", c.Number)
+	}
+}
+
+// A credential gives way to its successor alone: not to another host's, not a second time, and not before there is one.
+func TestIssuedSupersedesItsOwn(t *testing.T) {
+	r := recorded(harbor, 0, 30*time.Minute)
+	o := r.Intend(other, harbor, start.Add(48*time.Hour))
+	r.Issued(o.Number, 103, start.Add(40*time.Minute), start.Add(24*time.Hour))
+	lost := r.Intend(target, harbor, start.Add(48*time.Hour))
+	third := r.Intend(target, harbor, start.Add(48*time.Hour))
+	r.Issued(third.Number, 105, start.Add(time.Hour), start.Add(25*time.Hour))
+	r.Issued(99, 199, start.Add(2*time.Hour), start.Add(26*time.Hour)) // forgotten meanwhile
+	want := map[int64]time.Time{1: start.Add(30 * time.Minute), 2: start.Add(time.Hour), 3: {}, 4: {}, 5: {}}
+	got := map[int64]time.Time{}
+	for _, c := range r.Credentials {
+		got[c.Number] = c.Superseded
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	r.Forget(third.Number)
+	r.Forget(1)
+	r.Forget(2)
+	if c := r.Current(target); c != nil || lost.Valid(start) || !lost.Expires.Equal(start.Add(48*time.Hour)) {
+		t.Errorf("%+v is current, and %+v is good", c, lost)
 	}
 }
 

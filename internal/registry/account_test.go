@@ -60,3 +60,22 @@ func TestAccountsOfPaths(t *testing.T) {
 		}
 	}
 }
+
+// What an account is called is what the Secret says of the host, and nobody's where it says nothing.
+func TestAccount(t *testing.T) {
+	for name, c := range map[string]struct{ config, host, username, password string }{
+		"its own":   {`{"auths":{"r.example":{"username":"u","password":"p"},"s.example":{"username":"x","password":"y"}}}`, "r.example", "u", "p"},
+		"encoded":   {`{"auths":{"r.example":{"auth":"dTpwOnE="}}}`, "r.example", "u", "p:q"},
+		"another's": {`{"auths":{"s.example":{"username":"x","password":"y"}}}`, "r.example", "", ""},
+		"none":      {``, "r.example", "", ""},
+	} {
+		if username, password, err := registry.Account([]byte(c.config), c.host); err != nil || username != c.username || password != c.password {
+			t.Errorf("%s: %q, %q, %v", name, username, password, err)
+		}
+	}
+	for name, c := range map[string]struct{ config, host string }{"no config": {`{`, "r.example"}, "no host": {`{"auths":{}}`, "r.example/shop"}} {
+		if username, password, err := registry.Account([]byte(c.config), c.host); err == nil || username+password != "" {
+			t.Errorf("%s: %q, %q", name, username, password)
+		}
+	}
+}

@@ -256,6 +256,8 @@ func TestCopyFaults(t *testing.T) {
 		{"an upload that is forgotten", destination, fixed(refuse(put, uploads, 404, "BLOB_UPLOAD_UNKNOWN")), registry.KindFailed, []string{"upload any more"}, 5 * time.Second},
 		{"other bytes of a manifest at the destination", destination, passing(get, manifests, altered), registry.KindMismatch, []string{"verify", "nothing is authorised"}, time.Minute},
 		{"a layer that is gone at once", destination, passing(head, blobs, func(w http.ResponseWriter, _ *httptest.ResponseRecorder, _ *http.Request) { w.WriteHeader(404) }), registry.KindMismatch, []string{"verify"}, time.Minute},
+		{"a layer of another size", destination, passed(head, blobs, "Content-Length", "1"), registry.KindMismatch, []string{"verify", "nothing is authorised"}, time.Minute},
+		{"another digest of a manifest", destination, stored("sha256:" + strings.Repeat("0", 64)), registry.KindMismatch, []string{"stored sha256:000"}, time.Minute},
 		{"another digest of a layer", destination, passing(put, uploads, func(w http.ResponseWriter, whole *httptest.ResponseRecorder, _ *http.Request) {
 			w.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("0", 64))
 			w.WriteHeader(whole.Code)

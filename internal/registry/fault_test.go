@@ -99,6 +99,25 @@ func before(method, path string, do func()) registrytest.Fault {
 	}
 }
 
+// passed changes a header of the answers to requests of a method for what a path contains; "" takes it out.
+func passed(method, path, header, value string) func(*registrytest.Registry) registrytest.Fault {
+	return func(r *registrytest.Registry) registrytest.Fault {
+		return through(r, method, path, func(w http.ResponseWriter, whole *httptest.ResponseRecorder, _ *http.Request) {
+			w.Header().Del(header)
+			if value != "" && whole.Code < http.StatusBadRequest {
+				w.Header().Set(header, value)
+			}
+			w.WriteHeader(whole.Code)
+			_, _ = w.Write(whole.Body.Bytes())
+		})
+	}
+}
+
+// stored says of a manifest that was put that it has another digest.
+func stored(digest string) func(*registrytest.Registry) registrytest.Fault {
+	return passed(put, manifests, "Docker-Content-Digest", digest)
+}
+
 const get, head, put, manifests = http.MethodGet, http.MethodHead, http.MethodPut, "/manifests/"
 
 // TestFaults: each says what is wrong and when it is tried again, asks nothing before, and heals by itself. callTimeout is
@@ -131,6 +150,19 @@ func TestFaults(t *testing.T) {
 		{"404 of the digest", fixed(refuse(get, manifests, 404, "MANIFEST_UNKNOWN")), registry.KindNotFound, []string{"not in the registry"}, 0},
 		{"other bytes", otherBytes, registry.KindMismatch, []string{"other bytes", "Push the image again"}, time.Minute},
 		{"slow body", half, registry.KindFailed, []string{"did not answer in full within 3s"}, 5 * time.Second},
+		{"stored as something else", stored("sha256:" + strings.Repeat("0", 64)), registry.KindMismatch, []string{"stored sha256:000", "do not use this tag"}, time.Minute},
+		{"a manifest without end", fixed(func(w http.ResponseWriter, req *http.Request) bool {
+			if req.Method == get && strings.Contains(req.URL.Path, manifests) {
+				_, _ = w.Write(make([]byte, 5<<20)) // the client may have gone
+			}
+			return req.Method == get && strings.Contains(req.URL.Path, manifests)
+		}), registry.KindMismatch, []string{"larger than 4096 KiB"}, time.Minute},
+		{"redirects without end", fixed(func(w http.ResponseWriter, req *http.Request) bool {
+			if req.Method == head && strings.Contains(req.URL.Path, manifests) {
+				http.Redirect(w, req, req.URL.Path, http.StatusTemporaryRedirect)
+			}
+			return req.Method == head && strings.Contains(req.URL.Path, manifests)
+		}), registry.KindFailed, []string{"redirects more than 5 times"}, 5 * time.Second},
 		{"507", fixed(refuse(put, manifests, 507, "UNKNOWN")), registry.KindFull, []string{"out of room"}, 5 * time.Second},
 		{"500 on a full disk", fixed(refuse(put, manifests, 500, "UNKNOWN: no space left on device")), registry.KindFull, []string{"out of room"}, 5 * time.Second},
 		{"500 when writing", fixed(refuse(put, manifests, 500, "UNKNOWN")), registry.KindFailed, []string{"full disk"}, 5 * time.Second},
@@ -151,7 +183,7 @@ func TestFaults(t *testing.T) {
 					t.Errorf("%q does not say %q", p, want)
 				}
 			}
-			if got := r.Digest(repository, "v1.3.0"); got != "" {
+			if got := r.Digest(repository, "v1.3.0"); got != "" && c.name != "stored as something else" {
 				t.Errorf("the tag names %s all the same", got)
 			}
 			if c.wait > 0 {

@@ -141,6 +141,62 @@ func TestTagsThatAreTaken(t *testing.T) {
 	}
 }
 
+// TestTagsThatAreNotTold: a registry need not say what it stored, nor what a tag names when it is asked with HEAD: then it is looked up,
+// and what it is then counts.
+func TestTagsThatAreNotTold(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{})
+	other := r.Push(repository, "other")
+	ours := r.Push(repository, "dev-a1b2c3d")
+	client := newClient(t, r)
+	tag := registry.Tagging{Repository: r.Host + "/" + repository, Digest: ours, Tag: "v1.3.0"}
+	r.Misbehave(passed(http.MethodHead, "/manifests/", "Docker-Content-Digest", "")(r))
+	if got, err := client.Resolve(t.Context(), r.Host+"/"+repository+":dev-a1b2c3d"); err != nil || got != ours {
+		t.Errorf("%s, %v", got, err)
+	}
+	r.Misbehave(stored("")(r))
+	if err := client.Tag(t.Context(), tag); err != nil || r.Digest(repository, "v1.3.0") != ours {
+		t.Errorf("%s, %v", r.Digest(repository, "v1.3.0"), err)
+	}
+	// Somebody else's by the time that it is looked up.
+	r.Misbehave(through(r, http.MethodPut, "/manifests/", func(w http.ResponseWriter, whole *httptest.ResponseRecorder, _ *http.Request) {
+		w.Header().Del("Docker-Content-Digest")
+		w.WriteHeader(whole.Code)
+		r.Misbehave(passed(http.MethodHead, "/manifests/v1.4.0", "Docker-Content-Digest", other)(r))
+	}))
+	tag.Tag = "v1.4.0"
+	if p := problem(t, client.Tag(t.Context(), tag), registry.KindMismatch); !strings.Contains(p.Error(), other) {
+		t.Error(p)
+	}
+	r.Misbehave(passed(http.MethodHead, "/manifests/", "Docker-Content-Digest", "sha256:abc")(r))
+	_, err := client.Resolve(t.Context(), r.Host+"/"+repository+":dev-a1b2c3d")
+	if p := problem(t, err, registry.KindMismatch); !strings.Contains(p.Error(), `names no digest but "sha256:abc"`) {
+		t.Error(p)
+	}
+	r.Misbehave(passed(http.MethodHead, "/manifests/", "Docker-Content-Digest", other)(r))
+	if _, err := client.Resolve(t.Context(), r.Host+"/"+repository+"@"+ours); err == nil {
+		t.Error("a digest that was asked for is answered with another one")
+	}
+}
+
+// TestOvertaken: what a tag goes to is asked once more when it is its turn; what is there already needs no asking.
+func TestOvertaken(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Options{})
+	old := r.Push(repository, "latest")
+	ours := r.Push(repository, "dev-a1b2c3d")
+	client := newClient(t, r)
+	asked := 0
+	tag := registry.Tagging{Repository: r.Host + "/" + repository, Digest: ours, Tag: "latest", Moves: true, Overtaken: func() bool { asked++; return true }}
+	if err := client.Tag(t.Context(), tag); !errors.Is(err, registry.ErrOvertaken) || asked != 1 || r.Digest(repository, "latest") != old {
+		t.Errorf("%v, asked %d times, names %s", err, asked, r.Digest(repository, "latest"))
+	}
+	tag.Overtaken = func() bool { asked++; return false }
+	for range 2 {
+		if err := client.Tag(t.Context(), tag); err != nil || asked != 2 || r.Digest(repository, "latest") != ours {
+			t.Errorf("%v, asked %d times, names %s", err, asked, r.Digest(repository, "latest"))
+		}
+	}
+}
+
 func problem(t *testing.T, err error, want registry.Kind) *registry.Problem {
 	t.Helper()
 	var p *registry.Problem

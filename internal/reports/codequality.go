@@ -41,7 +41,8 @@ func readCodeQuality(j *jsonReader, o Options) (Report, error) {
 	if issues == 0 && o.Type != v1alpha1.TypeQuality {
 		return rep, refuse("an empty list does not say what found nothing: give type=%s if it is a code quality report", v1alpha1.TypeQuality)
 	}
-	return rep, f.into(&rep)
+	err = f.into(&rep)
+	return rep, err
 }
 
 func codeQualityIssue(j *jsonReader) (severity, error) {

@@ -275,7 +275,8 @@ func (b *bom) finish(format Format, listed bool, f *findings, o Options) (Report
 		return rep, nil
 	}
 	rep.Type = v1alpha1.TypeScan
-	return rep, f.into(&rep)
+	err := f.into(&rep)
+	return rep, err
 }
 
 // total is the number of findings, suppressed ones and remarks too.

@@ -81,5 +81,6 @@ func (d *document) finishGitLab() (Report, error) {
 	default:
 		return rep, refuse("scan.status is %q, not success or failure", quoted(g.status))
 	}
-	return rep, d.vulns.gitlab.into(&rep)
+	err := d.vulns.gitlab.into(&rep)
+	return rep, err
 }

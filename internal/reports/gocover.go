@@ -36,7 +36,8 @@ func readGoCover(l *lines) (Report, error) {
 		}
 	}
 	covered, total := seen.sum()
-	return rep, rep.covered(covered, total, "statements")
+	err = rep.covered(covered, total, "statements")
+	return rep, err
 }
 
 func addGoBlock(l *lines, seen *blocks, line []byte) error {

@@ -186,6 +186,7 @@ var refusals = []struct{ name, body, want string }{
 	{"Trivy, summary against its findings", `{"SchemaVersion":2,"Results":[{"MisconfSummary":{"Failures":2},"Misconfigurations":[]}]}`, "contradicts"},
 	{"GitLab, a severity of its own", gitlabWith("critical", "success"), "severity"},
 	{"GitLab, no status", gitlabWith("High", ""), "scan.status"},
+	{"GitLab, nobody knows what kind of scan", `{"version":"15.0.0","vulnerabilities":[],"scan":{"status":"success"}}`, "scan.type"},
 	{"GitLab, old schema", `{"version":"2.3","vulnerabilities":[],"scan":{}}`, "schema"},
 	{"GitLab, no vulnerabilities", `{"version":"15.0.0","scan":{"type":"sast","status":"success"}}`, "missing"},
 	{"code quality without a fingerprint", `[{"description":"x","severity":"minor","location":{}}]`, "fingerprint"},
@@ -195,6 +196,12 @@ var refusals = []struct{ name, body, want string }{
 	{"SARIF, results null", `{"version":"2.1.0","runs":[{"results":null}]}`, "without results"},
 	{"SARIF 2.0", `{"version":"2.0.0","runs":[{"results":[]}]}`, "version"},
 	{"Trivy, licences alone", trivyLicences(``), "licences"},
+	{"Trivy, files of licences alone", `{"SchemaVersion":2,"Results":[{"Target":"x","Class":"license-file"}]}`, "licences"},
+	{"code quality without a severity", `[{"description":"x","location":{},"fingerprint":"x"}]`, "severity"},
+	{"code quality without a description", `[{"severity":"minor","location":{},"fingerprint":"x"}]`, "description"},
+	{"code quality without a location", `[{"description":"x","severity":"minor","fingerprint":"x"}]`, "location"},
+	{"code quality, two lists", `[{"description":"x","severity":"minor","location":{},"fingerprint":"x"}][]`, "one report"},
+	{"code quality cut off", `[{"description":"x","severity":"minor","location":{},"fingerprint":"x"}`, "ends before"},
 	{"SARIF, a level of its own", sarifWith(`{"level":"fatal"}`), "level"},
 	{"SARIF, a kind of its own", sarifWith(`{"kind":"maybe"}`), "kind"},
 	{"SARIF, a score out of range", sarifWith(`{"properties":{"security-severity":"11"}}`), "score"},
@@ -246,6 +253,37 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// What may be no report at all is told apart from a report that is not good: who sends files passes over the first alone.
+func TestForeign(t *testing.T) {
+	for _, tc := range []struct {
+		name, body string
+		format     Format
+		foreign    bool
+	}{
+		{"nothing", "", "", false},
+		{"cut off before anything is said", "<", "", false},
+		{"JSON cut off before anything is said", "{", "", false},
+		{"a comment and no more", "<!-- x -->", "", false},
+		{"a text", "hello\n", "", true},
+		{"a page", "<html><body/></html>", "", true},
+		{"an object of something", `{"name":"x"}`, "", true},
+		{"a list of something", `[{"description":"x"}]`, CodeQuality, true},
+		{"an issue, and something", `[{"description":"x","severity":"minor","location":{},"fingerprint":"x"},{"description":"x"}]`, CodeQuality, false},
+		{"an issue without a place", `[{"description":"x","severity":"minor","fingerprint":"x"}]`, CodeQuality, false},
+		{"tests cut off", `<testsuite><testcase name="a">`, JUnit, false},
+		{"tests that contradict themselves", suiteOf(`tests="7"`, passing), JUnit, false},
+		{"no tests", suiteOf("", ""), JUnit, false},
+		{"nothing was scanned", `{"SchemaVersion":2,"ArtifactName":"x"}`, Trivy, false},
+		{"no statements", "mode: set\n", GoCover, false},
+	} {
+		_, err := Read(strings.NewReader(tc.body), Options{})
+		var refused *Error
+		if !errors.As(err, &refused) || refused.Foreign != tc.foreign || refused.Format != tc.format {
+			t.Errorf("%s: %+v", tc.name, err)
+		}
+	}
+}
+
 // What producers do differently and is accepted all the same.
 func TestLeniency(t *testing.T) {
 	for _, tc := range []struct{ name, body, want string }{
@@ -262,6 +300,10 @@ func TestLeniency(t *testing.T) {
 		{"coverlet ends no last line", "SF:a\nDA:1,1\nend_of_record\nSF:b\nDA:1,1\nend_of_record", "100.00 % of 2"},
 		{"Windows' line ends", "mode: set\r\na.go:1.1,2.2 1 1\r\n", "100.00 % of 1"},
 		{"Trivy, licences beside packages", trivyLicences(`,{"Target":"a","Class":"os-pkgs"}`), "0 critical, 0 high"},
+		{"Trivy, checks that passed, and what has an id whatever it says", `{"SchemaVersion":2,"Results":[{"Misconfigurations":[{"Status":"PASS","Severity":"CRITICAL"},{"Status":"EXCEPTION","Severity":"CRITICAL"},` +
+			`{"Status":"FAIL","Severity":"LOW"}],"Vulnerabilities":[{"VulnerabilityID":"CVE-1","Status":"PASS","Severity":"HIGH"}],"Secrets":[{"RuleID":"r","Status":"EXCEPTION","Severity":"MEDIUM"}]}]}`, "0 critical, 1 high, 1 medium, 1 low"},
+		{"Trivy, a check of a status of its own", `{"SchemaVersion":2,"Results":[{"Misconfigurations":[{"Status":"MAYBE","Severity":"CRITICAL"}]}]}`, "1 critical"},
+		{"Trivy, files of licences beside packages", trivyLicences(`,{"Target":"b","Class":"license-file"},{"Target":"a","Class":"os-pkgs"}`), "0 critical, 0 high"},
 		{"SARIF, a level by default", sarifWith(`{}`), "0 critical, 0 high, 1 medium"},
 		{"SARIF, a score of 0 that rates nothing", sarifWith(`{"level":"error","properties":{"security-severity":"0.0"}}`), "0 critical, 1 high"},
 		{"SARIF, a rule whose score of 0 rates nothing", sarifRules(`"rules":[{"id":"r","defaultConfiguration":{"level":"note"},"properties":{"security-severity":"0.0"}}]`, `{"ruleId":"r"}`), "0 medium, 1 low"},

@@ -31,7 +31,8 @@ func readJaCoCo(s *xmlScanner) (Report, error) {
 		return rep, refuse("contradicts itself: %d of %d lines covered, %d of %d in its packages",
 			whole.covered, whole.missed+whole.covered, packages.covered, packages.missed+packages.covered)
 	}
-	return rep, rep.covered(whole.covered, whole.missed+whole.covered, "lines")
+	err = rep.covered(whole.covered, whole.missed+whole.covered, "lines")
+	return rep, err
 }
 
 // counter adds up counters of JaCoCo.

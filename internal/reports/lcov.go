@@ -47,7 +47,8 @@ func readLCOV(l *lines) (Report, error) {
 		return rep, refuse("%s: the last section has no end_of_record", truncated)
 	}
 	covered, total := r.seen.sum()
-	return rep, rep.covered(covered+r.covered, total+r.total, "lines")
+	err := rep.covered(covered+r.covered, total+r.total, "lines")
+	return rep, err
 }
 
 func (r *lcovReader) line(line []byte) error {

@@ -434,5 +434,6 @@ func (d *document) finishSARIF() (Report, error) {
 	case s.failed:
 		rep.Status = v1alpha1.StatusFailed
 	}
-	return rep, s.findings.into(&rep)
+	err := s.findings.into(&rep)
+	return rep, err
 }

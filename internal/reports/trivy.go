@@ -145,5 +145,6 @@ func (d *document) finishTrivy() (Report, error) {
 	case t.targets == 0:
 		return rep, refuse("nothing was scanned: there are no Results")
 	}
-	return rep, t.findings.into(&rep)
+	err := t.findings.into(&rep)
+	return rep, err
 }

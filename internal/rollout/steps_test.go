@@ -76,6 +76,8 @@ func TestSteps(t *testing.T) {
 			in: Input{Current: 1, Hosts: three, Strategy: Strategy{Pause: 10 * minute}, Observed: []Observed{at("a", "Healthy", 1, noon.Add(24*time.Hour))}}},
 		{name: "no pause before the batch is through", waiting: "the batch under way comes first, then a pause of 10m0s",
 			in: Input{Current: 1, Hosts: three, Strategy: Strategy{Pause: 10 * minute, MaxUnavailable: 2}, Observed: []Observed{at("a", "Healthy", 1, noon), at("b", "Checking", 1, time.Time{})}}},
+		{name: "nor for ever, where one under way fell silent", waiting: "the batch under way comes first, then a pause of 10m0s", at: 4 * minute,
+			in: Input{Current: 1, Hosts: []Host{lost(three[0], minute), three[1]}, Strategy: Strategy{Pause: 10 * minute, Grace: 5 * minute}, Observed: []Observed{at("a", "Pulling", 1, time.Time{})}}},
 		{name: "no pause before the first batch", create: "a b", waiting: "2 host(s) at a time",
 			in: Input{Current: 1, Hosts: three, Strategy: Strategy{Pause: 10 * minute, MaxUnavailable: 2}, Observed: []Observed{at("a", "Healthy", 0, noon)}}},
 		{name: "old Rollouts go, but the newest of a host stays", create: "c", waiting: "", deletion: "a/1",
@@ -95,6 +97,19 @@ func TestSteps(t *testing.T) {
 				at("a", "Pending", 3, time.Time{}), at("b", "Pulling", 2, time.Time{}), {Host: "c", Sequence: 2, Removal: true}}}},
 		{name: "nor what lies with a host that answers, or that matches no more", create: "a", in: Input{Current: 3, LastGood: 1, Hosts: hosts("a"),
 			Observed: []Observed{at("a", "Pending", 2, time.Time{}), at("z", "Pending", 2, time.Time{})}}},
+		{name: "nor what lies with one that answers beside one that does not", create: "b", deletion: "a/2", waiting: "host a has not been heard of since 2026-11-23T11:50:00Z",
+			in: Input{Current: 3, LastGood: 1, Hosts: []Host{lost(three[0], 10*minute), three[1]}, Observed: []Observed{
+				at("a", "Pending", 2, time.Time{}), at("b", "Pending", 2, time.Time{})}}},
+		{name: "nor anything while nothing else is wanted", in: Input{LastGood: 1, Hosts: []Host{lost(three[0], 10*minute)}, Observed: []Observed{at("a", "Pending", 2, time.Time{})}}},
+		{name: "nor what is wanted again, although something newer was good", in: Input{Current: 1, LastGood: 2, Hosts: hosts("a"),
+			Observed: []Observed{at("a", "Healthy", 1, noon), at("a", "Superseded", 2, time.Time{})}}},
+		{name: "in whatever order they are listed", deletion: "a/1", create: "c",
+			in: Input{Current: 3, LastGood: 2, Hosts: hosts("c"), Observed: []Observed{at("a", "Healthy", 2, noon), at("a", "Superseded", 1, time.Time{})}}},
+		{name: "the first of several windows", waiting: "host a opens later; host b opens sooner", at: 30 * minute,
+			in: Input{Current: 1, Hosts: []Host{{Name: "a", Enrolled: true, Closed: "opens later", Opens: noon.Add(60 * minute)}, {Name: "b", Enrolled: true, Closed: "opens sooner", Opens: noon.Add(30 * minute)}}}},
+		{name: "a pause of what was sent before is over, and this one is not", waiting: "pause until 2026-11-23T12:07:00Z", at: 7 * minute,
+			in: Input{Current: 2, Hosts: three, Strategy: Strategy{Pause: 10 * minute}, Observed: []Observed{at("a", "Healthy", 2, noon.Add(-3*minute))},
+				Batch: &v1alpha1.Batch{Sequence: 1, Hosts: 1, Since: metav1.NewMicroTime(noon.Add(-time.Hour))}}},
 		{name: "before it has ended, it is", in: Input{Hosts: hosts("a"), Observed: []Observed{at("a", "Superseded", 1, time.Time{}), at("a", "Removing", 2, time.Time{})}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -168,6 +183,14 @@ func TestSummarise(t *testing.T) {
 		{"one failed", three, with(healthy("a", "b"), at("c", "Failed", 1, time.Time{})), grace, "Failed", "c", 2, false},
 		{"one failed before the others had it", three, []Observed{at("a", "RolledBack", 1, time.Time{})}, grace, "RolledBack", "b: not sent yet", 0, false},
 		{"the worst is told", three, []Observed{at("a", "RolledBack", 1, time.Time{}), at("b", "Held", 1, time.Time{})}, grace, "Failed", "", 0, false},
+		{"whoever says it", three, []Observed{at("a", "Held", 1, time.Time{}), at("b", "RolledBack", 1, time.Time{})}, grace, "Failed", "", 0, false},
+		{"as many as needed, and one is still at work", three, with(healthy("a", "b"), at("c", "Pulling", 1, time.Time{})), loose, "Deploying", "c: Pulling", 2, false},
+		{"as many as needed, and one is not sent yet", three, healthy("a", "b"), loose, "Deploying", "c: not sent yet", 2, false},
+		{"as many as needed, and one is suspended", []Host{three[0], three[1], {Name: "c", Enrolled: true, Suspended: "by root"}}, healthy("a", "b"), loose, "Deploying", "c: not sent yet: is suspended: by root", 2, false},
+		{"healthy, and it does not say since when", hosts("a"), []Observed{at("a", "Healthy", 1, time.Time{})}, grace, "Deploying", "a: Healthy", 0, false},
+		{"healthy until just now", hosts("a"), []Observed{at("a", "Unhealthy", 1, noon)}, grace, "Unhealthy", "a", 0, false},
+		{"one sick, and one to come", three, with(healthy("a"), at("b", "Unhealthy", 1, time.Time{})), grace, "Deploying", "c: not sent yet", 1, false},
+		{"the last to be healthy", three, with(healthy("b", "c"), at("a", "Healthy", 1, noon.Add(-time.Hour))), grace, "Healthy", "", 3, false},
 		{"one tolerated", three, with(healthy("a", "b"), at("c", "RolledBack", 1, time.Time{})), loose, "Healthy", "healthy on 2 of 3 hosts, 2 needed; tolerated: c", 2, false},
 		{"not before the last was tried", three, with(healthy("a"), at("c", "RolledBack", 1, time.Time{})), loose, "Deploying", "", 1, false},
 		{"two failed", three, with(healthy("a"), at("b", "RolledBack", 1, time.Time{}), at("c", "RolledBack", 1, time.Time{})), loose, "RolledBack", "", 1, false},
@@ -179,6 +202,7 @@ func TestSummarise(t *testing.T) {
 		{"what is known of a silent one counts", lost, healthy("a", "b", "c"), grace, "Healthy", "", 3, false},
 		{"failed everywhere is never healthy", hosts("a"), []Observed{at("a", "Failed", 1, time.Time{})}, Strategy{SuccessThreshold: 1}, "Failed", "", 0, false},
 		{"no host", nil, nil, grace, "Deploying", "no host matches", 0, false},
+		{"of two orders to a host the newer counts, which came first", hosts("a"), with([]Observed{at("a", "Pulling", 2, time.Time{})}, healthy("a")...), grace, "Deploying", "Pulling", 0, false},
 		{"of two orders to a host the newer counts", hosts("a"), with(healthy("a"), at("a", "Pulling", 2, time.Time{})), grace, "Deploying", "Pulling", 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -189,7 +213,95 @@ func TestSummarise(t *testing.T) {
 			if (s.HealthySince != nil) != (c.phase == "Healthy") {
 				t.Errorf("healthy since %v", s.HealthySince)
 			}
+			if s.HealthySince != nil && !s.HealthySince.Time.Equal(noon) { // when the last one became healthy
+				t.Errorf("healthy since %v", s.HealthySince)
+			}
 		})
+	}
+}
+
+// What an environment should run is what was authorised last, of what did not fail there and was not taken back.
+func TestTarget(t *testing.T) {
+	let := func(name, uid string, minute int, phase string) Candidate {
+		return Candidate{v1alpha1.EnvironmentRelease{Release: name, UID: uid, AuthorizedAt: metav1.NewMicroTime(noon.Add(time.Duration(minute) * time.Minute))}, phase}
+	}
+	for _, c := range []struct {
+		name string
+		in   []Candidate
+		want string
+	}{
+		{"nothing", nil, ""},
+		{"one", []Candidate{let("a", "1", 1, "")}, "1"},
+		{"the one that was let in last, whatever it is called", []Candidate{let("b", "1", 1, v1alpha1.PhaseHealthy), let("a", "2", 2, v1alpha1.PhaseDeploying), let("c", "3", 0, "")}, "2"},
+		{"not what failed", []Candidate{let("a", "1", 1, v1alpha1.PhaseHealthy), let("b", "2", 2, v1alpha1.PhaseFailed)}, "1"},
+		{"not what was rolled back", []Candidate{let("a", "1", 1, v1alpha1.PhaseHealthy), let("b", "2", 2, v1alpha1.PhaseRolledBack)}, "1"},
+		{"not what was taken back", []Candidate{let("a", "1", 1, v1alpha1.PhaseHealthy), let("b", "2", 2, v1alpha1.PhaseReturned)}, "1"},
+		{"not what was replaced", []Candidate{let("a", "1", 1, v1alpha1.PhaseHealthy), let("b", "2", 2, v1alpha1.PhaseSuperseded)}, "1"},
+		{"what is sick stays", []Candidate{let("a", "1", 1, v1alpha1.PhaseHealthy), let("b", "2", 2, v1alpha1.PhaseUnhealthy)}, "2"},
+		{"of one moment by name", []Candidate{let("b", "1", 1, ""), let("a", "2", 1, "")}, "1"},
+		{"of one name by UID", []Candidate{let("a", "1", 1, ""), let("a", "2", 1, "")}, "2"},
+		{"all failed", []Candidate{let("a", "1", 1, v1alpha1.PhaseFailed)}, ""},
+	} {
+		for range 2 {
+			got := ""
+			if target := Target(c.in); target != nil {
+				got = target.UID
+			}
+			if got != c.want {
+				t.Errorf("%s: %q, want %q", c.name, got, c.want)
+			}
+			slices.Reverse(c.in)
+		}
+	}
+}
+
+func TestSame(t *testing.T) {
+	one := v1alpha1.EnvironmentRelease{Release: "a", UID: "1", BundleHash: "sha256:aa", AuthorizedAt: metav1.NewMicroTime(noon)}
+	other := func(change func(*v1alpha1.EnvironmentRelease)) *v1alpha1.EnvironmentRelease {
+		r := one
+		change(&r)
+		return &r
+	}
+	for name, c := range map[string]struct {
+		a, b *v1alpha1.EnvironmentRelease
+		want bool
+	}{
+		"none":                {nil, nil, true},
+		"one":                 {&one, nil, false},
+		"the other":           {nil, &one, false},
+		"alike":               {&one, other(func(*v1alpha1.EnvironmentRelease) {}), true},
+		"another release":     {&one, other(func(r *v1alpha1.EnvironmentRelease) { r.UID = "2" }), false},
+		"another bundle":      {&one, other(func(r *v1alpha1.EnvironmentRelease) { r.BundleHash = "sha256:bb" }), false},
+		"let in once more":    {&one, other(func(r *v1alpha1.EnvironmentRelease) { r.AuthorizedAt = metav1.NewMicroTime(noon.Add(1)) }), false},
+		"in words of its own": {&one, other(func(r *v1alpha1.EnvironmentRelease) { r.Release = "b" }), true},
+	} {
+		if Same(c.a, c.b) != c.want {
+			t.Errorf("%s: want %t", name, c.want)
+		}
+	}
+}
+
+func TestStrategyOf(t *testing.T) {
+	share := int32(66)
+	for _, c := range []struct {
+		in   v1alpha1.RolloutStrategy
+		want Strategy
+	}{
+		{v1alpha1.RolloutStrategy{}, Strategy{MaxUnavailable: 1, SuccessThreshold: 100, Grace: 5 * time.Minute}},
+		{v1alpha1.RolloutStrategy{MaxUnavailable: 3, SuccessThreshold: &share, Pause: metav1.Duration{Duration: time.Hour}, Timeout: metav1.Duration{Duration: time.Minute}},
+			Strategy{MaxUnavailable: 3, SuccessThreshold: 66, Pause: time.Hour, Grace: time.Minute}},
+	} {
+		if got := StrategyOf(c.in); got != c.want {
+			t.Errorf("%+v, want %+v", got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		percent   int32
+		n, needed int
+	}{{0, 4, 4}, {-1, 4, 4}, {101, 4, 4}, {1000, 4, 4}, {100, 4, 4}, {1, 4, 1}, {50, 4, 2}, {51, 4, 3}, {66, 3, 2}, {67, 3, 3}, {1, 300, 3}, {50, 0, 1}} {
+		if got := (Strategy{SuccessThreshold: c.percent}).needed(c.n); got != c.needed {
+			t.Errorf("%d %% of %d: %d, want %d", c.percent, c.n, got, c.needed)
+		}
 	}
 }
 

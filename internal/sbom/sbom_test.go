@@ -95,6 +95,17 @@ func TestRead(t *testing.T) {
 		"SPDX of another image (purl)":     {spdx, described(`"externalRefs":[{"referenceLocator":"pkg:oci/backend@sha256%3a` + other[7:] + `"}]`), sbom.Bill{}, "about another image"},
 		"SPDX of another image (inverse)": {spdx, strings.Replace(described(`"versionInfo":"`+other+`"`), `"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"image"`,
 			`"spdxElementId":"image","relationshipType":"DESCRIBED_BY","relatedSpdxElement":"SPDXRef-DOCUMENT"`, 1), sbom.Bill{}, "about another image"},
+		"SPDX of another image (docker)": {spdx, described(`"externalRefs":[{"referenceLocator":"pkg:docker/backend@sha256:` + other[7:] + `"}]`), sbom.Bill{}, "about another image"},
+		"SPDX of another image (list)": {spdx, strings.Replace(described(`"versionInfo":"`+other+`"`), `"relationships":[{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"DESCRIBES","relatedSpdxElement":"image"}]`,
+			`"documentDescribes":["image"]`, 1), sbom.Bill{}, "about another image"},
+		// What others describe, and what the document does but describe, are components like any.
+		"SPDX with other relations": {spdx, strings.Replace(described(`"versionInfo":"`+digest+`"`), `"relationships":[`, `"relationships":[`+
+			`{"spdxElementId":"image","relationshipType":"DESCRIBES","relatedSpdxElement":"x"},{"spdxElementId":"SPDXRef-DOCUMENT","relationshipType":"CONTAINS","relatedSpdxElement":"x"},`+
+			`{"spdxElementId":"x","relationshipType":"DESCRIBED_BY","relatedSpdxElement":"image"},{"spdxElementId":"x","relationshipType":"CONTAINED_BY","relatedSpdxElement":"SPDXRef-DOCUMENT"},`, 1),
+			sbom.Bill{Format: sbom.SPDX, Components: 1}, ""},
+		// Digests of something else than a manifest name no image.
+		"SPDX of an image by its configuration": {spdx, described(`"versionInfo":"1.0","attributionTexts":["ImageID: ` + other + `"],"externalRefs":[{"referenceLocator":"pkg:generic/x?checksum=` + other + `"}]`),
+			sbom.Bill{Format: sbom.SPDX, Components: 1}, ""},
 		"stated SPDX of another image":  {bundle, stated(digest, "https://spdx.dev/Document", described(`"versionInfo":"`+other+`"`)), sbom.Bill{}, "about another image"},
 		"SPDX without packages":         {spdx, `{"spdxVersion":"SPDX-2.3","packages":[]}`, sbom.Bill{}, "no package"},
 		"SPDX of a later version":       {spdx, `{"spdxVersion":"SPDX-3.0","packages":[{}]}`, sbom.Bill{}, "attach 2.2 or 2.3"},
@@ -112,6 +123,11 @@ func TestRead(t *testing.T) {
 		"attested of another image":     {attest, attested(other, "https://cyclonedx.org/bom", bom("", one)), sbom.Bill{}, "another image"},
 		"attested, and names another":   {attest, attested(digest, "https://cyclonedx.org/bom", bom(other, one)), sbom.Bill{}, "about another image"},
 		"wrapped, and names another":    {attest, attested(digest, "https://cyclonedx.org/bom", `{"Data":`+bom(other, one)+`}`), sbom.Bill{}, "about another image"},
+		"attested with a member Data":   {attest, attested(digest, "https://cyclonedx.org/bom", strings.Replace(bom("", one), "{", `{"Data":{},`, 1)), sbom.Bill{Format: "cyclonedx-json", Components: 1}, ""},
+		"attested SPDX with Data":       {attest, attested(digest, "https://spdx.dev/Document", strings.Replace(packages, "{", `{"Data":{},`, 1)), sbom.Bill{Format: sbom.SPDX, Components: 2}, ""},
+		"attested as something else":    {attest, strings.Replace(attested(digest, "https://cyclonedx.org/bom", bom("", one)), "in-toto", "in-tot", 1), sbom.Bill{}, sbom.ErrOther.Error()},
+		"after white space":             {cyclone, "\n\t " + bom("", one), sbom.Bill{Format: "cyclonedx-json", Components: 1}, ""},
+		"nothing but white space":       {cyclone, "\n\t ", sbom.Bill{}, "empty"},
 		"attested text":                 {attest, attested(digest, "https://spdx.dev/Document", `"SPDXVersion: SPDX-2.3"`), sbom.Bill{}, "neither"},
 		"attested faults":               {attest, attested(digest, "https://cosign.sigstore.dev/attestation/vuln/v1", "{}"), sbom.Bill{}, sbom.ErrOther.Error()},
 		"attested something unknown":    {attest, `{"payloadType":"text/plain","payload":"e30="}`, sbom.Bill{}, sbom.ErrOther.Error()},
@@ -138,7 +154,7 @@ func TestRead(t *testing.T) {
 
 func TestWanted(t *testing.T) {
 	for typ, want := range map[string]bool{
-		cyclone: true, spdx: true, bundle: true, "application/vnd.dev.cosign.artifact.sbom.v1+json": true, attest: false, cyclone + "; version=1.6": true, "application/vnd.dev.sigstore.bundle+json;version=0.2": true,
+		cyclone: true, spdx: true, "application/vnd.cyclonedx+xml": true, bundle: true, "application/vnd.dev.cosign.artifact.sbom.v1+json": true, attest: false, cyclone + "; version=1.6": true, "application/vnd.dev.sigstore.bundle+json;version=0.2": true,
 		"application/vnd.sirrat.verdict.v1": false, "": false, "text/plain": false,
 	} {
 		if sbom.Wanted(typ) != want {
