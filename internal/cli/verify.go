@@ -49,7 +49,7 @@ func (s *session) verifyCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.image = args[0]
 		if len(o.keys)+len(o.keyLists) == 0 {
-			return s.usage(cmd, s.T("error.flag-needed", "--key"))
+			return s.usage(cmd, s.T("error.verify-key"))
 		}
 		return s.verifyImage(cmd.Context(), o, *output)
 	}

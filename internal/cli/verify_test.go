@@ -429,7 +429,7 @@ func TestVerifyKeyLists(t *testing.T) {
 	moved := httptest.NewServer(http.RedirectHandler(server.URL, http.StatusFound))
 	t.Cleanup(moved.Close)
 	s.run(t, 1, []string{"--keys", moved.URL}, "302")
-	s.run(t, 2, nil, "--key is needed")
+	s.run(t, 2, nil, "--key or --keys is needed")
 	s.run(t, 1, []string{"--key", list}, "PUBLIC KEY")
 	var out bytes.Buffer
 	w := cli.World{In: strings.NewReader(""), Out: &out, Err: &out, Getenv: func(string) string { return "" }}

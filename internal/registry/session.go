@@ -58,6 +58,8 @@ type Client struct {
 	unusable *Problem
 	// known are manifests by repository and digest, which never change.
 	known *lru.Cache
+	// once: whoever uses it asks once and goes. Nothing is waited for then.
+	once bool
 
 	mu       sync.Mutex
 	sessions map[string]*http.Client
@@ -235,7 +237,13 @@ func (c *Client) problem(ctx context.Context, r request, err error, wire *wireNo
 
 // fail notes a problem of the registry as a whole, for all calls of its kind to wait.
 func (c *Client) fail(r request, way string, p *Problem, asked time.Duration) error {
+	if c.once {
+		p.Text = strings.ReplaceAll(p.Text, underCA+ProjectAccount, "For a private authority name its certificate in SSL_CERT_FILE")
+	}
 	p.Text = strings.ReplaceAll(p.Text, ProjectAccount, c.account)
+	if c.once {
+		return p
+	}
 	if !p.transient() {
 		c.resume(way)
 		return p

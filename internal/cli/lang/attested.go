@@ -56,6 +56,8 @@ var attested = map[ID]text{
 	"hint.nothing-attached": {"It went through no gate, or its project attaches nothing (Project.spec.attestations), or the registry's clean-up removed it.", "Elle n’est passée par aucun gate, ou son projet n’attache rien (Project.spec.attestations), ou le nettoyage du registre l’a retiré."},
 	"error.verify-registry": {"%s", "%s"},
 	"hint.verify-registry":  {"Check the image's name, and `docker login` for its registry.", "Vérifiez le nom de l’image, et `docker login` pour son registre."},
+	"error.verify-key":      {"--key or --keys is needed: the public keys of the installation", "--key ou --keys est nécessaire : les clés publiques de l’installation"},
+	"hint.public-key":       {"A key is one PEM block, PUBLIC KEY, in a file of its own: \"public\" in what `sirrat keys list -o json` writes. The whole list goes to --keys of `kubectl sirrat verify`.", "Une clé est un bloc PEM, PUBLIC KEY, dans un fichier à elle : « public » dans ce que `sirrat keys list -o json` écrit. La liste entière va à --keys de `kubectl sirrat verify`."},
 	"error.key-list":        {"The keys in %s cannot be used: %v", "Les clés de %s sont inutilisables : %v"},
 	"hint.key-list":         {"sirrat keys list -o json writes such a list.", "sirrat keys list -o json écrit une telle liste."},
 	"error.key-list-http":   {"Keys are not fetched over plain HTTP (%s): whoever is on the way could put their own in. Use https.", "Les clés ne sont pas prises en HTTP simple (%s) : qui est en chemin pourrait y mettre la sienne. Prenez https."},
