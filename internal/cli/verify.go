@@ -119,6 +119,9 @@ func (s *session) tellImage(r attestation.Report, image string, o verifyOptions,
 	failed := &failure{text: s.T("error.not-proven", image), code: exitCheck}
 	if len(r.Missing) > 0 && errors.Is(r.Missing[0].Err, attestation.ErrNothing) && len(r.Problems) == 0 {
 		failed.hint = s.T("hint.nothing-attached")
+		if o.project != "" {
+			failed.hint = s.T("hint.nothing-attached-of", o.project)
+		}
 	}
 	return failed
 }
