@@ -309,6 +309,10 @@ func TestVerifyFindings(t *testing.T) {
 			s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
 			return []string{"--gate", "qa", "--project", "sandbox"}
 		}, "gate qa: no verdict of it that holds is attached", "gate qa : aucun verdict"},
+		"a mistyped project": {func(t *testing.T, s *stand) []string {
+			s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
+			return []string{"--project", "shopp"}
+		}, "Nothing that is attached is of project shopp: compare --project", "Rien de ce qui est attaché n’est du projet shopp"},
 		"no statement": {func(t *testing.T, s *stand) []string {
 			s.attach(t, registry.Artifact{Type: attestation.VerdictArtifact, Layers: []registry.ArtifactLayer{{MediaType: attestation.VerdictLayer, Data: []byte("x")}}})
 			return nil
