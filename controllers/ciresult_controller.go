@@ -9,10 +9,12 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/evidence"
 )
 
 // ciResultReconciler tells, on each CIResult, whether it counts. It decides nothing: the Release's status does.
@@ -34,8 +36,13 @@ func (r *ciResultReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	if err := r.List(ctx, &releases, client.InNamespace(req.Namespace), client.MatchingFields{indexCommit: v1alpha1.ShortSHA(res.Spec.Commit)}); err != nil {
 		return ctrl.Result{}, fmt.Errorf("list releases: %w", err)
 	}
+	var results v1alpha1.CIResultList
+	if err := r.List(ctx, &results, client.InNamespace(req.Namespace), client.UnsafeDisableDeepCopy, // read only
+		client.MatchingFields{indexCommit: v1alpha1.ShortSHA(res.Spec.Commit)}); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list results: %w", err)
+	}
 	base := res.DeepCopy()
-	claimed := describeResult(&res, releases.Items)
+	claimed := describeResult(&res, releases.Items, results.Items)
 	if !res.Status.Archived {
 		if err := r.archive(ctx, &res); err != nil {
 			return ctrl.Result{}, err
@@ -66,8 +73,9 @@ func (r *ciResultReconciler) archive(ctx context.Context, res *v1alpha1.CIResult
 	return nil
 }
 
-// describeResult says what the result counts for, and whether there is a Release of its commit.
-func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release) (claimed bool) {
+// describeResult says what the result counts for, and whether there is a Release of its commit. results are all that share the
+// first digits of it, this one among them.
+func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release, results []v1alpha1.CIResult) (claimed bool) {
 	set := func(ok bool, reason, message string) {
 		setCondition(&res.Status.Conditions, res.Generation, v1alpha1.ConditionReady, ok, reason, message)
 	}
@@ -81,7 +89,7 @@ func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release) (claime
 			set(true, v1alpha1.ReasonCounted, "recorded for "+res.Spec.Environment)
 		case slices.Contains(rel.Status.Evidence, res.Name):
 			set(true, v1alpha1.ReasonCounted, "part of the evidence on release "+rel.Name)
-		case slices.ContainsFunc(rel.Status.Evidence, func(name string) bool { return strings.Contains(name, "-"+res.Spec.Type+"-") }):
+		case isReplaced(res, &rel, results):
 			set(true, v1alpha1.ReasonReplaced, "a newer run of type "+res.Spec.Type+" counts instead")
 		default:
 			set(false, v1alpha1.ReasonAwaiting, "waits to be judged")
@@ -90,4 +98,24 @@ func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release) (claime
 	}
 	set(false, v1alpha1.ReasonAwaiting, "no Release has this commit")
 	return false
+}
+
+// isReplaced tells a result that counts for nothing, since others of its type do, which the release was judged by. One that the
+// release was not judged with yet is none: who sent it waits for that.
+func isReplaced(res *v1alpha1.CIResult, rel *v1alpha1.Release, results []v1alpha1.CIResult) bool {
+	var same []v1alpha1.CIResult
+	for _, other := range results {
+		if other.Spec.Type == res.Spec.Type && strings.HasPrefix(rel.Spec.Commit, other.Spec.Commit) {
+			same = append(same, other)
+		}
+	}
+	var digests []string
+	if frozen := findCondition(rel.Status.Conditions, v1alpha1.ConditionFrozen); frozen != nil && frozen.Status == metav1.ConditionTrue {
+		for _, img := range bundleImages(rel.Status.Bundle) {
+			digests = append(digests, img.Digest)
+		}
+	}
+	counted := evidence.Reduce(evidence.ForImages(same, digests)).Counted
+	unjudged := func(name string) bool { return !slices.Contains(rel.Status.Evidence, name) }
+	return len(counted) > 0 && !slices.ContainsFunc(counted, unjudged)
 }

@@ -421,7 +421,7 @@ func keepVerdict(stored []v1alpha1.GateVerdict, g v1alpha1.QualityGate, e v1alph
 func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alpha1.QualityGate) gate.Input {
 	spec := s.release.Spec
 	in := gate.Input{
-		Name: g.Name, Spec: g.Spec, Release: s.release.Name, CreatedBy: s.release.Annotations[v1alpha1.AnnotationCreatedBy],
+		Name: g.Name, Spec: g.Spec, Project: s.project.Name, Release: s.release.Name, CreatedBy: s.release.Annotations[v1alpha1.AnnotationCreatedBy],
 		Evidence: set, Karma: st.Karma, Works: st.Works, Artifacts: spec.Artifacts,
 		Facts: gate.Facts{Commit: spec.Commit, Branch: spec.Branch, Version: spec.Version, Changelog: spec.Changelog,
 			Reversible: spec.Reversible == nil || *spec.Reversible},
@@ -516,8 +516,14 @@ func frozenNeeds(reason string) string {
 		return "somebody mends spec.packageRegistry of the Project"
 	case v1alpha1.ReasonInvalid:
 		return "somebody mends spec.images of the Project"
+	case v1alpha1.ReasonRegistryDenied:
+		return "somebody mends the account of the Project, or its rights in the registry"
+	case v1alpha1.ReasonDigestMismatch:
+		return "CI pushes the image again"
+	case v1alpha1.ReasonRegistryBusy:
+		return "the registry answers"
 	}
-	return "the registry answers"
+	return "the registry can be read" // which may take its owner, the operator of this server, or a mended Secret: the message says
 }
 
 // newestPV is the PV that counts at a gate: the newest, unless the release was let into the PV's environment anew since.

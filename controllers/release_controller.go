@@ -117,10 +117,7 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 	if !s.project.IsModule() { // of a module nothing is ever deployed
 		s.bridge, _ = orderBridge(envs.Items)
 	}
-	s.gates = gates.Items
-	slices.SortFunc(s.gates, func(a, b v1alpha1.QualityGate) int {
-		return cmp.Or(cmp.Compare(a.Spec.Number, b.Spec.Number), strings.Compare(a.Name, b.Name))
-	})
+	s.gates = inOrder(gates.Items, s.bridge)
 	for _, res := range results.Items {
 		if strings.HasPrefix(release.Spec.Commit, res.Spec.Commit) {
 			s.results = append(s.results, res)
@@ -159,6 +156,22 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 		return nil, err
 	}
 	return s, nil
+}
+
+// inOrder sorts gates as a release meets them: by the place of their environments on the bridge, and by number where several guard
+// one, or an environment that is not on it.
+func inOrder(gates []v1alpha1.QualityGate, bridge []v1alpha1.Environment) []v1alpha1.QualityGate {
+	place := func(g v1alpha1.QualityGate) int {
+		at := slices.IndexFunc(bridge, func(e v1alpha1.Environment) bool { return e.Name == g.Spec.Environment })
+		if at < 0 {
+			return len(bridge)
+		}
+		return at
+	}
+	slices.SortFunc(gates, func(a, b v1alpha1.QualityGate) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a.Spec.Number, b.Spec.Number), strings.Compare(a.Name, b.Name))
+	})
+	return gates
 }
 
 // gatherPrevious reads what the last release on the same branch reported.

@@ -45,11 +45,24 @@ func (r registries) of(ctx context.Context, p *v1alpha1.Project) (*registry.Clie
 	if err != nil {
 		return nil, err
 	}
-	return r.pool.Client(secret[corev1.DockerConfigJsonKey], secret[caKey]), nil
+	return r.pool.ClientOf(accountOf(p, secret), secret[corev1.DockerConfigJsonKey], secret[caKey]), nil
+}
+
+// accountOf is what messages about the project's account in registries call it, with what is amiss with its Secret: access is
+// anonymous then, and a registry's refusal does not tell why.
+func accountOf(p *v1alpha1.Project, secret map[string][]byte) string {
+	account, name := registry.ProjectAccount, p.Spec.RegistrySecretRef
+	switch _, ok := secret[corev1.DockerConfigJsonKey]; {
+	case name != "" && secret == nil:
+		return fmt.Sprintf("%s (there is no Secret %s in namespace %s)", account, name, p.Name)
+	case name != "" && !ok:
+		return fmt.Sprintf("%s (Secret %s has no key %s: kubectl create secret docker-registry makes one)", account, name, corev1.DockerConfigJsonKey)
+	}
+	return account
 }
 
 // registrySecret is the content of the project's registry Secret; nil when it declares none, or when that is missing: then
-// the registry's refusal says so.
+// access is anonymous, and accountOf says so beside the registry's refusal.
 func registrySecret(ctx context.Context, reader client.Reader, p *v1alpha1.Project) (map[string][]byte, error) {
 	if p.Spec.RegistrySecretRef == "" {
 		return nil, nil
@@ -57,6 +70,9 @@ func registrySecret(ctx context.Context, reader client.Reader, p *v1alpha1.Proje
 	var s corev1.Secret
 	if err := reader.Get(ctx, client.ObjectKey{Namespace: p.Name, Name: p.Spec.RegistrySecretRef}, &s); err != nil {
 		return nil, client.IgnoreNotFound(err)
+	}
+	if s.Data == nil {
+		return map[string][]byte{}, nil
 	}
 	return s.Data, nil
 }

@@ -63,6 +63,9 @@ func (f *keyFlags) list() *cobra.Command {
 		Long:    "Lists all keys that there ever were, oldest first: signing, accepted (signed until the last rotation), retired, revoked.",
 		Example: "  sirrat keys list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "" && output != "json" {
+				return fmt.Errorf("--output %q: it can be json, which has the public keys as PEM, or left out for a table", output)
+			}
 			c, err := f.client()
 			if err != nil {
 				return err

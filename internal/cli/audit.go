@@ -182,7 +182,7 @@ func (s *session) trust(o trustOptions) (journal.Trust, error) {
 func (s *session) publicKeyFiles(files []string) ([]envelope.PublicKey, error) {
 	keys, err := readPublicKeys(files)
 	if err != nil {
-		return nil, &failure{text: err.Error(), code: exitError, cause: err}
+		return nil, &failure{text: err.Error(), hint: s.T("hint.public-key"), code: exitError, cause: err}
 	}
 	return keys, nil
 }

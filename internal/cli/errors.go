@@ -84,6 +84,9 @@ func (s *session) explain(err error) (text, hint string, code int) {
 	var status apierrors.APIStatus
 	switch {
 	case errors.Is(err, errNoCluster), errors.As(err, &config) && clientcmd.IsEmptyConfig(config.error):
+		if files := s.Getenv("KUBECONFIG"); files != "" { // clientcmd passes over files of it that are not there
+			return s.T("error.no-kubeconfig-at", files), s.T("hint.kubeconfig"), exitError
+		}
 		return s.T("error.no-kubeconfig"), s.T("hint.kubeconfig"), exitError
 	case errors.As(err, &config):
 		return err.Error(), s.T("hint.kubeconfig"), exitError

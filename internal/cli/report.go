@@ -329,6 +329,9 @@ func (s *session) sendReports(ctx context.Context, files []*reportFile, o report
 			query.Set(name, value)
 		}
 	}
+	if o.wait >= time.Second { // a verdict from before these files would pass for theirs
+		query.Set("wait", min(o.wait, maxGateWait).Truncate(time.Second).String())
+	}
 	path := "/projects/" + url.PathEscape(project)
 	var answer *verdictAnswer
 	for _, batch := range batches(failuresFirst(files)) {

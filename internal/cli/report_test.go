@@ -298,6 +298,30 @@ func TestReportNotJudged(t *testing.T) {
 	}
 }
 
+// Who waits for the gate waits for these files to be judged first, as long: else the verdict may be the one of before.
+func TestReportWaitsForItsJudgement(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "junit.xml")
+	put(t, filepath.Dir(file), map[string]string{"junit.xml": junit})
+	for wait, want := range map[string]string{"0s": "", "10s": "10s", "5m": "1m0s"} {
+		var posted []string
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				posted = append(posted, r.URL.Query().Get("wait"))
+			}
+			fmt.Fprint(w, `{"commit":"a1b2c3d","verdict":"Passed","judged":true,"gates":[]}`)
+		}))
+		var out bytes.Buffer
+		w := testWorld()
+		w.Out, w.Err, w.Getenv = &out, &out, func(name string) string {
+			return map[string]string{"SIRRAT_API_URL": server.URL, "SIRRAT_API_TOKEN": "t", "SIRRAT_PROJECT_ID": "shop"}[name]
+		}
+		if code := Main(t.Context(), w, []string{"report", file, "--commit", "a1b2c3d", "--wait", wait}); code != 0 || !slices.Equal(posted, []string{want}) {
+			t.Errorf("--wait %s: exit code %d, posted with wait %q, want %q:\n%s", wait, code, posted, want, out.String())
+		}
+		server.Close()
+	}
+}
+
 // What a report says that its figures do not count is told, and who is refused is called so.
 func TestReportFigures(t *testing.T) {
 	_, s := build(testWorld(), nil)

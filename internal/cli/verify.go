@@ -49,7 +49,7 @@ func (s *session) verifyCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.image = args[0]
 		if len(o.keys)+len(o.keyLists) == 0 {
-			return s.usage(cmd, s.T("error.flag-needed", "--key"))
+			return s.usage(cmd, s.T("error.verify-key"))
 		}
 		return s.verifyImage(cmd.Context(), o, *output)
 	}
@@ -119,6 +119,9 @@ func (s *session) tellImage(r attestation.Report, image string, o verifyOptions,
 	failed := &failure{text: s.T("error.not-proven", image), code: exitCheck}
 	if len(r.Missing) > 0 && errors.Is(r.Missing[0].Err, attestation.ErrNothing) && len(r.Problems) == 0 {
 		failed.hint = s.T("hint.nothing-attached")
+		if o.project != "" {
+			failed.hint = s.T("hint.nothing-attached-of", o.project)
+		}
 	}
 	return failed
 }

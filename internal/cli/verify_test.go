@@ -309,6 +309,10 @@ func TestVerifyFindings(t *testing.T) {
 			s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
 			return []string{"--gate", "qa", "--project", "sandbox"}
 		}, "gate qa: no verdict of it that holds is attached", "gate qa : aucun verdict"},
+		"a mistyped project": {func(t *testing.T, s *stand) []string {
+			s.attach(t, s.verdict(t, "qa", 1, s.digest, s.installation, nil))
+			return []string{"--project", "shopp"}
+		}, "Nothing that is attached is of project shopp: compare --project", "Rien de ce qui est attaché n’est du projet shopp"},
 		"no statement": {func(t *testing.T, s *stand) []string {
 			s.attach(t, registry.Artifact{Type: attestation.VerdictArtifact, Layers: []registry.ArtifactLayer{{MediaType: attestation.VerdictLayer, Data: []byte("x")}}})
 			return nil
@@ -429,7 +433,7 @@ func TestVerifyKeyLists(t *testing.T) {
 	moved := httptest.NewServer(http.RedirectHandler(server.URL, http.StatusFound))
 	t.Cleanup(moved.Close)
 	s.run(t, 1, []string{"--keys", moved.URL}, "302")
-	s.run(t, 2, nil, "--key is needed")
+	s.run(t, 2, nil, "--key or --keys is needed")
 	s.run(t, 1, []string{"--key", list}, "PUBLIC KEY")
 	var out bytes.Buffer
 	w := cli.World{In: strings.NewReader(""), Out: &out, Err: &out, Getenv: func(string) string { return "" }}

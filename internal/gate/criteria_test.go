@@ -334,7 +334,7 @@ func TestBreakGlass(t *testing.T) {
 		{"not over a missing bundle", one(passing, glass, func(in *Input) { in.BundleHash = "" }), isWaiting, "NotFrozen", "", time.Time{}},
 		{"not over another bundle", one(v1alpha1.Criterion{PV: &v1alpha1.PVCriterion{}}, glass, func(in *Input) { in.BundleHash = "sha256:bb" }), isWaiting, "NoPV", "opens", time.Time{}},
 		{"not over a bundle that cannot be made", one(passing, glass, func(in *Input) { in.BundleHash, in.BundleProblem = "", "no image" }), isWaiting, "BundleInvalid", "mends the Environment", time.Time{}},
-		{"not over a missing version", one(passing, glass, func(in *Input) { in.NeedsVersion = true }), isWaiting, "NoVersion", "sets spec.version", time.Time{}},
+		{"not over a missing version", one(passing, glass, func(in *Input) { in.Project, in.NeedsVersion = "shop", true }), isWaiting, "NoVersion", "sets spec.version: kubectl patch release r -n shop ", time.Time{}},
 		{"not over a missing environment", one(passing, glass, func(in *Input) { in.GuardedExists = false }), isWaiting, "NoEnvironment", "declares the Environment", time.Time{}},
 		{"not past the environment before", one(passing, glass, func(in *Input) { in.After = "dev" }), isWaiting, "NotDeployed", "gate of dev", time.Time{}},
 		{"not past the environment before, which is a criterion too", one(v1alpha1.Criterion{Healthy: &v1alpha1.HealthyCriterion{Environment: "dev"}}, glass, func(in *Input) { in.After = "dev" }), isWaiting, "NotDeployed", "gate of dev", time.Time{}},

@@ -24,6 +24,7 @@ type Input struct {
 	Name string
 	Spec v1alpha1.QualityGateSpec
 
+	Project   string
 	Release   string
 	CreatedBy string // user who created the release; "" when unknown
 	Evidence  evidence.Set

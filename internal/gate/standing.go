@@ -63,7 +63,7 @@ func judgeBridge(in Input) outcome {
 
 func judgeVersion(in Input) outcome {
 	if in.NeedsVersion {
-		return waiting("NoVersion", fmt.Sprintf("a developer sets spec.version: kubectl patch release %s --type merge -p '{\"spec\":{\"version\":\"v1.2.3\"}}'", in.Release),
+		return waiting("NoVersion", fmt.Sprintf("a developer sets spec.version: kubectl patch release %s -n %s --type merge -p '{\"spec\":{\"version\":\"v1.2.3\"}}'", in.Release, in.Project),
 			"the release has no version, which the tags of %s need", in.Spec.Environment)
 	}
 	return passed("Versioned", "")

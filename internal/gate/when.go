@@ -57,6 +57,12 @@ func Forecast(way []Crossing, now time.Time) (string, time.Time) {
 			c.Verdict.Earliest = &t
 		}
 	}
+	for i, c := range way { // of two gates into one environment the first may have passed
+		if i >= first && !c.Open && c.Verdict.Verdict != v1alpha1.VerdictPassed {
+			first = i
+			break
+		}
+	}
 	waitsFor := way[first].Verdict
 	environment := Place(way[last].Input.Spec.Environment)
 	switch {

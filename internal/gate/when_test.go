@@ -107,6 +107,13 @@ func TestForecast(t *testing.T) {
 		{"soaking, then somebody, who has time until then", newBridge(cs{passing}, cs{soaks("a", 24), approve}).in("a", 2*time.Hour),
 			[]string{"a:", "b: at Mon 23 12:03:00", "b on 2026-11-23T12:03:00Z, if everybody acts at once"}, now.Add(22 * time.Hour)},
 		{"waiting for somebody", newBridge(cs{approve}), []string{"a: after 0s", "a as soon as gate a has what it waits for: 1 approval(s)"}, time.Time{}},
+		{"the first of two gates into an environment has passed", func() *bridge {
+			b := newBridge(cs{passing})
+			second := base(approve)
+			second.Name, second.Spec.Environment = "second", "a"
+			b.gates = append(b.gates, second)
+			return b
+		}(), []string{"a: after 0s", "second: after 0s", "a as soon as gate second has what it waits for: 1 approval(s)"}, time.Time{}},
 		{"waiting for somebody, then two soaks in a row", newBridge(cs{approve}, cs{soaks("a", 24)}, cs{soaks("b", 48)}),
 			[]string{"a: after 0s", "b: after 24h0m0s", "c: after 72h0m0s", "c 72h0m0s after gate a has what it waits for: 1 approval(s)"}, time.Time{}},
 		{"two soaks in a row, the first has begun", newBridge(cs{passing}, cs{soaks("a", 24)}, cs{soaks("b", 48)}).in("a", 2*time.Hour),

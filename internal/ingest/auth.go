@@ -24,7 +24,7 @@ var projectPattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$`)
 const challenge = `Bearer realm="sirrat"`
 
 func unauthorized(kind, detail string) *Problem {
-	p := newProblem(http.StatusUnauthorized, kind, "A project API token is needed", detail)
+	p := newProblem(http.StatusUnauthorized, kind, "A token of the project is needed", detail)
 	p.challenge = challenge
 	return p
 }

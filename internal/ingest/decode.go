@@ -42,8 +42,9 @@ var (
 	digestPattern      = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 )
 
-// branchRefused are characters that git refuses in a branch (git-check-ref-format) or that a shell gives a meaning.
-const branchRefused = " ~^:?*[]\\;|&$<>(){}'\"`!"
+// branchRefused are characters that git refuses in a branch (git-check-ref-format) or that a shell gives a meaning, but for the &
+// of a branch like R&D: commands that people copy quote addresses, in which it stands encoded.
+const branchRefused = " ~^:?*[]\\;|$<>(){}'\"`!"
 
 // ResultRequest is the body of POST …/quality-gates/results.
 type ResultRequest struct {
@@ -265,7 +266,7 @@ func (c *checker) branch(s string) string {
 	case len(s) > maxBranch:
 		c.add("branch", "must be at most %d bytes", maxBranch)
 	case at >= 0:
-		c.add("branch", "the character %q is not allowed", []rune(s[at:])[0])
+		c.add("branch", "the character %q is not allowed: leave the branch out, or give it another name", []rune(s[at:])[0])
 	case strings.HasPrefix(s, "-"):
 		c.add("branch", "must not start with '-'")
 	}

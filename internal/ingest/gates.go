@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
@@ -65,15 +67,44 @@ func (a *api) gatesAsked(ctx context.Context, project, gate string) ([]string, e
 	if gate == "" {
 		return a.automaticGates(ctx, project)
 	}
-	unknown := notFoundField("gate", fmt.Sprintf("this project has no gate %q", clip(gate)))
-	if len(gate) > maxEnvironment || !environmentPattern.MatchString(gate) { // gates are named as environments are
-		return nil, unknown
+	err := error(nil)
+	known := len(gate) <= maxEnvironment && environmentPattern.MatchString(gate) // gates are named as environments are
+	if known {
+		err = a.get(ctx, client.ObjectKey{Namespace: project, Name: gate}, &v1alpha1.QualityGate{})
+		known = !apierrors.IsNotFound(err)
 	}
-	err := a.get(ctx, client.ObjectKey{Namespace: project, Name: gate}, &v1alpha1.QualityGate{})
-	if apierrors.IsNotFound(err) {
-		return nil, unknown
+	if !known {
+		return nil, notFoundField("gate", fmt.Sprintf("this project has no gate %q%s", clip(gate), a.there(ctx, project, &v1alpha1.QualityGateList{})))
 	}
 	return []string{gate}, storeProblem("read the gate", err)
+}
+
+// maxThere is how many names are told to who mistyped one.
+const maxThere = 12
+
+// there names the project's objects of a kind, for who mistyped the name of one; "" when there are none, or they cannot be read now.
+func (a *api) there(ctx context.Context, project string, list client.ObjectList) string {
+	if err := a.o.Client.List(ctx, list, client.InNamespace(project)); err != nil {
+		return ""
+	}
+	objects, err := meta.ExtractList(list)
+	if err != nil {
+		return ""
+	}
+	var names []string
+	for _, object := range objects {
+		if o, ok := object.(client.Object); ok {
+			names = append(names, o.GetName())
+		}
+	}
+	slices.Sort(names)
+	switch more := len(names) - maxThere; {
+	case len(names) == 0:
+		return ""
+	case more > 0:
+		return fmt.Sprintf(": there are %s and %d more", strings.Join(names[:maxThere], ", "), more)
+	}
+	return ": there is " + strings.Join(names, ", ")
 }
 
 // automaticGates are the names of the project's gates that open by themselves, sorted.

@@ -190,6 +190,13 @@ func TestResultsOfOneCommit(t *testing.T) {
 	// What contradicts without being worse is not stored at all.
 	status, raw = b.do(http.MethodPost, b.results(), b.token, result(someCommit, `"branch":"main","coverage":99`))
 	b.wantProblem(status, raw, http.StatusConflict, "run")
+	if !strings.Contains(string(raw), "not the same: coverage;") {
+		t.Errorf("what contradicts is not named: %s", raw)
+	}
+	status, raw = b.do(http.MethodPost, b.results(), b.token, result(someCommit, `"branch":"other"`))
+	if b.wantProblem(status, raw, http.StatusConflict, "run"); !strings.Contains(string(raw), "not the same: branch;") {
+		t.Errorf("that it is the branch alone is not said: %s", raw)
+	}
 	if n := len(b.ciResults()); n != 2 {
 		t.Errorf("%d results stored, want the first and the worse", n)
 	}

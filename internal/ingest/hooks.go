@@ -180,7 +180,7 @@ func tooManyHooks() *Problem {
 // readHook reads the body, for as much of it as there is memory; release gives the memory back. What counts is what has arrived:
 // who announces much and sends little takes no room from others.
 func (a *api) readHook(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
-	l := bodyLimit{size: MaxHook, time: a.o.BodyTimeout, what: "it is larger than any event that is read", send: "an event as JSON"}
+	l := bodyLimit{size: MaxHook, time: a.o.BodyTimeout, what: "it is larger than any event that is read", send: "event as JSON"}
 	if err := l.check(r); err != nil {
 		return nil, nil, err
 	}

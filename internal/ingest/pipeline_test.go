@@ -239,7 +239,7 @@ func TestComponentGate(t *testing.T) {
 		{map[string]any{"fail-on": "waiting", "gate": "ci"}, 0, []string{"ci: Passed"}},
 		{map[string]any{"gate": "qa", "wait": "1s"}, 0, []string{"qa: Waiting. waits for QA", "goes on"}},
 		{map[string]any{"gate": "qa", "wait": "1s", "fail-on": "waiting"}, 1, []string{"qa: Waiting", "has not opened within 1s"}},
-		{map[string]any{"gate": "none-such"}, 1, []string{"refused: 404", `has no gate "none-such"`}},
+		{map[string]any{"gate": "none-such"}, 1, []string{"refused: 404", `has no gate "none-such": there is `}},
 	} {
 		out, code := p.play("gate", tc.inputs)
 		expect(t, out, code, tc.code, tc.says...)

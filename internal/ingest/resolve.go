@@ -177,7 +177,7 @@ func (a *api) get(ctx context.Context, key client.ObjectKey, obj client.Object) 
 func (a *api) checkEnvironment(ctx context.Context, project, environment string) error {
 	err := a.get(ctx, client.ObjectKey{Namespace: project, Name: environment}, &v1alpha1.Environment{})
 	if apierrors.IsNotFound(err) {
-		return notFoundField("environment", fmt.Sprintf("this project has no environment %s", environment))
+		return notFoundField("environment", fmt.Sprintf("this project has no environment %s%s", environment, a.there(ctx, project, &v1alpha1.EnvironmentList{})))
 	}
 	return storeProblem("read the environment", err)
 }

@@ -235,7 +235,7 @@ func (l bodyLimit) problem(n int64, err error) error {
 		p.closing = true
 		return p
 	case n == 0:
-		return invalid([]FieldError{{Detail: "the body is empty: send " + l.send}})
+		return invalid([]FieldError{{Detail: "the body is empty: send the " + l.send}})
 	}
 	return nil
 }

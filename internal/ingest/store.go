@@ -10,6 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -88,19 +91,19 @@ func (a *api) storeRun(ctx context.Context, project string, spec v1alpha1.CIResu
 		return name, false, nil
 	}
 	if !evidence.Worsens(existing.Spec, spec) {
-		return "", false, contradiction("the first report counts")
+		return "", false, contradiction("the first report counts", existing.Spec, spec)
 	}
 	_, _, err = a.storeResult(ctx, project, spec, contentHash(spec, "contradiction"), func(o v1alpha1.CIResultSpec) bool { return sameContent(o, spec) })
 	if err != nil {
 		return "", false, err
 	}
-	return "", false, contradiction("the worst of both counts")
+	return "", false, contradiction("the worst of both counts", existing.Spec, spec)
 }
 
 // contradiction is the problem of a second, different report about one run.
-func contradiction(counts string) *Problem {
+func contradiction(counts string, first, second v1alpha1.CIResultSpec) *Problem {
 	return fields(http.StatusConflict, "contradiction", "The run has reported something else before", []FieldError{{"run",
-		counts + "; a newer run replaces both: give pipeline ($CI_PIPELINE_ID), and job and run ($CI_JOB_NAME, $CI_JOB_ID) where a pipeline has several results of a type"}})
+		"not the same: " + strings.Join(differing(first, second), ", ") + "; " + counts + "; a newer run replaces both: give pipeline ($CI_PIPELINE_ID), and job and run ($CI_JOB_NAME, $CI_JOB_ID) where a pipeline has several results of a type"}})
 }
 
 // run identifies what may have one result only.
@@ -118,6 +121,20 @@ func sameContent(a, b v1alpha1.CIResultSpec) bool {
 func content(spec v1alpha1.CIResultSpec) v1alpha1.CIResultSpec {
 	spec.Received, spec.Source, spec.Identity, spec.ReportHash, spec.Report = metav1.Time{}, "", nil, "", nil
 	return spec
+}
+
+// differing are the fields, as they stand in JSON, in which two reports are not the same, sorted.
+func differing(a, b v1alpha1.CIResultSpec) []string {
+	one, other := reflect.ValueOf(content(a)), reflect.ValueOf(content(b))
+	var out []string
+	for i := range one.NumField() {
+		if !equality.Semantic.DeepEqual(one.Field(i).Interface(), other.Field(i).Interface()) {
+			name, _, _ := strings.Cut(one.Type().Field(i).Tag.Get("json"), ",")
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func contentHash(spec v1alpha1.CIResultSpec, after string) string {

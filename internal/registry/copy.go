@@ -401,7 +401,7 @@ func refusedWrite(repo name.Repository, doing string) func(said string, status i
 	return func(said string, status int) *Problem {
 		switch status {
 		case http.StatusNotFound:
-			return &Problem{Kind: KindDenied, Doing: doing, Text: fmt.Sprintf("the registry has no place for %s (404%s): create the project or repository there, and let the account of %s push to it", repo.RepositoryStr(), said, projectAccount)}
+			return &Problem{Kind: KindDenied, Doing: doing, Text: fmt.Sprintf("the registry has no place for %s (404%s): create the project or repository there, and let the account of %s push to it", repo.RepositoryStr(), said, ProjectAccount)}
 		case http.StatusRequestEntityTooLarge:
 			return &Problem{Kind: KindFull, Doing: doing, Text: fmt.Sprintf("the registry, or a proxy before it, takes nothing that large (413%s): raise its limit", said)}
 		}

@@ -17,7 +17,12 @@ import (
 )
 
 // ForUser makes a client with the credentials of whoever runs this process: those of `docker login`.
-func ForUser() *Client { return newClient(authn.DefaultKeychain, remote.DefaultTransport) }
+// It tells of nothing that a server would do: no Secret, and no other try.
+func ForUser() *Client {
+	c := newClient(authn.DefaultKeychain, remote.DefaultTransport)
+	c.account, c.once = "`docker login`", true
+	return c
+}
 
 // in is the repository of a pinned image.
 func in(pinned, digest string) (name.Digest, error) {

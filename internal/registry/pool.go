@@ -35,7 +35,7 @@ func NewPoolRetrying(guard egress.Guard, after time.Duration) *Pool {
 
 // Client is the one for these credentials and authorities, as in New. When they cannot be used, every call of it says so.
 func (p *Pool) Client(dockerConfigJSON, ca []byte) *Client {
-	return p.ClientOf(projectAccount, dockerConfigJSON, ca)
+	return p.ClientOf(ProjectAccount, dockerConfigJSON, ca)
 }
 
 // ClientOf is the same for credentials that are declared elsewhere than in the Project: account is what messages call the

@@ -104,7 +104,7 @@ func answered(r request, t *transport.Error) *Problem {
 	case isFull(code, said(t)):
 		p.Kind, p.Text = KindFull, fmt.Sprintf("%s is out of room (%d%s): make room on its disk or raise its quota", who, code, said(t))
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		p.Kind, p.Text = KindDenied, fmt.Sprintf("%s refuses access (%d%s): check %s", who, code, said(t), projectAccount)
+		p.Kind, p.Text = KindDenied, fmt.Sprintf("%s refuses access (%d%s): check %s", who, code, said(t), ProjectAccount)
 	case code == http.StatusTooManyRequests:
 		p.Kind, p.Text = KindBusy, fmt.Sprintf("%s has had too many requests (429%s)", who, said(t))
 	case code == http.StatusInternalServerError && r.method == http.MethodPut:
@@ -162,6 +162,9 @@ func printable(text string, most int) string {
 	return strings.TrimSpace(text)
 }
 
+// underCA begins what to do about the certificate of a private authority; the account's name follows.
+const underCA = "For a private authority put its certificate under ca.crt into the Secret of "
+
 // unanswered is the problem of a call that had no answer.
 func unanswered(r request, err error, timeout time.Duration) *Problem {
 	p := &Problem{Kind: KindFailed, Doing: r.doing, cause: err}
@@ -182,7 +185,7 @@ func unanswered(r request, err error, timeout time.Duration) *Problem {
 	case errors.Is(err, egress.ErrBlocked):
 		p.Kind, p.Text = KindUnusable, egress.ErrBlocked.Error()+": whoever operates the server allows networks beyond the public internet with --allow-private-addresses"
 	case errors.As(err, &untrusted):
-		p.Text = fmt.Sprintf("the certificate is not trusted: %v. For a private authority put its certificate under ca.crt into the Secret of %s", untrusted.Err, projectAccount)
+		p.Text = fmt.Sprintf("the certificate is not trusted: %v. %s", untrusted.Err, underCA+ProjectAccount)
 	default:
 		p.Text = inBrief(ownEnd.ReplaceAllString(err.Error(), ""))
 	}

@@ -212,7 +212,7 @@ func refusedTag(t Tagging, doing, taken, said string, status int) *Problem {
 	case http.StatusConflict, http.StatusPreconditionFailed:
 		return &Problem{Kind: KindImmutable, Doing: doing, Text: text + "It is immutable there: exempt it from the rule, or use a tag of its own for each release in spec.tags of the Environment"}
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return &Problem{Kind: KindDenied, Doing: doing, Text: text + "The tag is protected, a quota is used up, or the account of " + projectAccount + " may only read"}
+		return &Problem{Kind: KindDenied, Doing: doing, Text: text + "The tag is protected, a quota is used up, or the account of " + ProjectAccount + " may only read"}
 	}
 	return nil
 }

@@ -34,8 +34,8 @@ const (
 	maxRedirects               = 5
 )
 
-// projectAccount is where credentials are declared unless somebody says otherwise.
-const projectAccount = "spec.registrySecretRef of the Project"
+// ProjectAccount is where credentials are declared unless somebody says otherwise.
+const ProjectAccount = "spec.registrySecretRef of the Project"
 
 // errTooLarge: an answer goes on where nobody reads on.
 var errTooLarge = errors.New("too large")
@@ -58,6 +58,8 @@ type Client struct {
 	unusable *Problem
 	// known are manifests by repository and digest, which never change.
 	known *lru.Cache
+	// once: whoever uses it asks once and goes. Nothing is waited for then.
+	once bool
 
 	mu       sync.Mutex
 	sessions map[string]*http.Client
@@ -74,7 +76,7 @@ type waiting struct {
 
 func newClient(keys authn.Keychain, base http.RoundTripper) *Client {
 	return &Client{
-		keychain: keys, transport: base, now: time.Now, timeout: callTimeout, first: firstPause, account: projectAccount, known: lru.New(remembered),
+		keychain: keys, transport: base, now: time.Now, timeout: callTimeout, first: firstPause, account: ProjectAccount, known: lru.New(remembered),
 		sessions: map[string]*http.Client{}, pauses: map[string]*waiting{}, copying: map[string]bool{},
 	}
 }
@@ -235,7 +237,13 @@ func (c *Client) problem(ctx context.Context, r request, err error, wire *wireNo
 
 // fail notes a problem of the registry as a whole, for all calls of its kind to wait.
 func (c *Client) fail(r request, way string, p *Problem, asked time.Duration) error {
-	p.Text = strings.ReplaceAll(p.Text, projectAccount, c.account)
+	if c.once {
+		p.Text = strings.ReplaceAll(p.Text, underCA+ProjectAccount, "For a private authority name its certificate in SSL_CERT_FILE")
+	}
+	p.Text = strings.ReplaceAll(p.Text, ProjectAccount, c.account)
+	if c.once {
+		return p
+	}
 	if !p.transient() {
 		c.resume(way)
 		return p

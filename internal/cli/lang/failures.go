@@ -33,6 +33,7 @@ var failures = map[ID]text{
 	"hint.needs-yes":             {"Look at what was shown and repeat with --yes.", "Regardez ce qui a été montré et répétez avec --yes."},
 	"error.not-confirmed":        {"not confirmed: nothing was changed", "pas confirmé : rien n’a changé"},
 
+	"error.no-kubeconfig-at":    {"no cluster is configured: KUBECONFIG is %s, which is not there or names none", "aucun cluster n’est configuré : KUBECONFIG vaut %s, qui n’existe pas ou n’en nomme aucun"},
 	"error.no-kubeconfig":       {"no cluster is configured", "aucun cluster n’est configuré"},
 	"hint.kubeconfig":           {"Give --kubeconfig FILE or set KUBECONFIG. `sirrat server` writes admin.kubeconfig into its data directory.", "Donnez --kubeconfig FICHIER ou définissez KUBECONFIG. `sirrat server` écrit admin.kubeconfig dans son dossier de données."},
 	"error.unreachable":         {"cannot reach %s: %v", "impossible de joindre %s : %v"},
