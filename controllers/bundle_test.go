@@ -63,4 +63,8 @@ func TestImagesThatMeetElsewhere(t *testing.T) {
 	if err := checkRegistry(env, p); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("the environment says %v", err)
 	}
+	env.Spec.Registry.Repositories = []v1alpha1.MirrorRepository{{Image: "wroker", Repository: "h.example/erp/worker"}}
+	if err := checkRegistry(env, p); err == nil || !strings.Contains(err.Error(), "spec.registry.repositories[0] of Environment production names image wroker, which is none") {
+		t.Errorf("of a mistyped image the environment says %v", err)
+	}
 }

@@ -31,6 +31,10 @@ func (r *environmentReconciler) summarise(s *environmentState, problem error) {
 	if s.env.Spec.Hosts == nil {
 		st.HostsSummary = "external"
 		st.LastGood = externalGood(s, st)
+		if problem != nil {
+			setCondition(&st.Conditions, s.env.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid, problem.Error())
+			return
+		}
 		setCondition(&st.Conditions, s.env.Generation, v1alpha1.ConditionReady, true, v1alpha1.ReasonExternal, "deployed by a pipeline, which reports to …/deployments")
 		return
 	}

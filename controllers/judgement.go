@@ -453,6 +453,9 @@ func gateInput(s snapshot, st v1alpha1.ReleaseStatus, set evidence.Set, g v1alph
 			in.Approvals = append(in.Approvals, a)
 		}
 	}
+	for _, e := range s.bridge {
+		in.Bridge = append(in.Bridge, e.Name)
+	}
 	in.PV = newestPV(s, st, g)
 	moduleInput(s, st, g, &in)
 	return in

@@ -63,8 +63,15 @@ func checkRegistry(env v1alpha1.Environment, p *v1alpha1.Project) error {
 	for _, img := range p.Spec.Images {
 		images = append(images, v1alpha1.FrozenImage{Name: img.Name, Repository: img.Repository})
 	}
-	_, err := destinations(env, images)
-	return err
+	if _, err := destinations(env, images); err != nil || env.Spec.Registry == nil {
+		return err
+	}
+	for i, r := range env.Spec.Registry.Repositories {
+		if !slices.ContainsFunc(p.Spec.Images, func(img v1alpha1.ProjectImage) bool { return img.Name == r.Image }) {
+			return userErrorf("spec.registry.repositories[%d] of Environment %s names image %s, which is none of spec.images of the Project", i, env.Name, r.Image)
+		}
+	}
+	return nil
 }
 
 // pulledFrom names for every service what an environment's hosts pull: the same digests, those of the project's images in the

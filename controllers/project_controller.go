@@ -116,7 +116,11 @@ func (r *projectReconciler) refresh(ctx context.Context, p *v1alpha1.Project) er
 	if err := r.checkHooks(ctx, p); err != nil {
 		return err
 	}
-	if problem := projectProblem(p); problem != "" {
+	problem, err := r.problem(ctx, p)
+	if err != nil {
+		return err
+	}
+	if problem != "" {
 		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionReady, false, v1alpha1.ReasonInvalid, problem)
 		setCondition(&p.Status.Conditions, p.Generation, v1alpha1.ConditionStalled, true, v1alpha1.ReasonInvalid, problem)
 		return nil
@@ -126,11 +130,28 @@ func (r *projectReconciler) refresh(ctx context.Context, p *v1alpha1.Project) er
 	return nil
 }
 
-// projectProblem is what the schema cannot check.
-func projectProblem(p *v1alpha1.Project) string {
+// problem is what is wrong with the declaration and the schema cannot check.
+func (r *projectReconciler) problem(ctx context.Context, p *v1alpha1.Project) (string, error) {
 	for i, text := range p.Spec.Client.PublicKeys {
 		if _, err := envelope.ParsePublicKey(text); err != nil {
-			return fmt.Sprintf("spec.client.publicKeys[%d]: %s", i, err)
+			return fmt.Sprintf("spec.client.publicKeys[%d]: %s", i, err), nil
+		}
+	}
+	if p.Spec.Harbor == nil || len(p.Spec.Harbor.Replication) == 0 {
+		return "", nil
+	}
+	var envs v1alpha1.EnvironmentList
+	if err := r.List(ctx, &envs, client.InNamespace(p.Name)); err != nil {
+		return "", fmt.Errorf("list environments: %w", err)
+	}
+	return unknownReplication(p.Spec.Harbor.Replication, envs.Items), nil
+}
+
+// unknownReplication names the first replication into an environment that is not there: nothing would wait for it.
+func unknownReplication(declared []v1alpha1.HarborReplication, envs []v1alpha1.Environment) string {
+	for i, replication := range declared {
+		if !slices.ContainsFunc(envs, func(e v1alpha1.Environment) bool { return e.Name == replication.Environment }) {
+			return fmt.Sprintf("spec.harbor.replication[%d].environment: the project has no Environment %s", i, replication.Environment)
 		}
 	}
 	return ""

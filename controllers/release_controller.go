@@ -159,18 +159,19 @@ func (r *releaseReconciler) gather(ctx context.Context, release *v1alpha1.Releas
 }
 
 // inOrder sorts gates as a release meets them: by the place of their environments on the bridge, and by number where several guard
-// one, or an environment that is not on it.
+// one. One that guards an environment which is not there follows the gate with the number before.
 func inOrder(gates []v1alpha1.QualityGate, bridge []v1alpha1.Environment) []v1alpha1.QualityGate {
-	place := func(g v1alpha1.QualityGate) int {
-		at := slices.IndexFunc(bridge, func(e v1alpha1.Environment) bool { return e.Name == g.Spec.Environment })
-		if at < 0 {
-			return len(bridge)
-		}
-		return at
-	}
 	slices.SortFunc(gates, func(a, b v1alpha1.QualityGate) int {
-		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a.Spec.Number, b.Spec.Number), strings.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Spec.Number, b.Spec.Number), strings.Compare(a.Name, b.Name))
 	})
+	place, last := map[string]int{}, 0
+	for _, g := range gates {
+		if at := slices.IndexFunc(bridge, func(e v1alpha1.Environment) bool { return e.Name == g.Spec.Environment }); at >= 0 {
+			last = at
+		}
+		place[g.Name] = last
+	}
+	slices.SortStableFunc(gates, func(a, b v1alpha1.QualityGate) int { return cmp.Compare(place[a.Name], place[b.Name]) })
 	return gates
 }
 

@@ -17,12 +17,12 @@ func TestGatesAreInTheOrderOfTheBridge(t *testing.T) {
 		return v1alpha1.QualityGate{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.QualityGateSpec{Environment: environment, Number: number}}
 	}
 	environments := []v1alpha1.Environment{{ObjectMeta: metav1.ObjectMeta{Name: "dev"}}, {ObjectMeta: metav1.ObjectMeta{Name: "production"}}}
-	gates := []v1alpha1.QualityGate{named("nowhere", "gone", 0), named("production", "production", 1), named("modules", "dev", 4), named("ci", "dev", 0)}
+	gates := []v1alpha1.QualityGate{named("nowhere", "gone", 1), named("production", "production", 2), named("modules", "dev", 4), named("ci", "dev", 0)}
 	var names []string
 	for _, g := range inOrder(gates, environments) {
 		names = append(names, g.Name)
 	}
-	if want := []string{"ci", "modules", "production", "nowhere"}; !slices.Equal(names, want) {
+	if want := []string{"ci", "nowhere", "modules", "production"}; !slices.Equal(names, want) {
 		t.Errorf("got %v, want %v", names, want)
 	}
 	published := inOrder([]v1alpha1.QualityGate{named("published", "", 1), named("ci", "", 0)}, nil)
@@ -63,5 +63,17 @@ func TestAccountNamesAMissingSecret(t *testing.T) {
 	}
 	if got := accountOf(&v1alpha1.Project{}, nil); got != "spec.registrySecretRef of the Project" {
 		t.Errorf("without a Secret: %q", got)
+	}
+}
+
+func TestReplicationIntoNoEnvironment(t *testing.T) {
+	envs := []v1alpha1.Environment{{ObjectMeta: metav1.ObjectMeta{Name: "production"}}}
+	for environment, want := range map[string]string{
+		"production": "",
+		"produktion": "spec.harbor.replication[0].environment: the project has no Environment produktion",
+	} {
+		if got := unknownReplication([]v1alpha1.HarborReplication{{Environment: environment}}, envs); got != want {
+			t.Errorf("%s: got %q, want %q", environment, got, want)
+		}
 	}
 }

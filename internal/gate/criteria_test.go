@@ -336,6 +336,8 @@ func TestBreakGlass(t *testing.T) {
 		{"not over a bundle that cannot be made", one(passing, glass, func(in *Input) { in.BundleHash, in.BundleProblem = "", "no image" }), isWaiting, "BundleInvalid", "mends the Environment", time.Time{}},
 		{"not over a missing version", one(passing, glass, func(in *Input) { in.Project, in.NeedsVersion = "shop", true }), isWaiting, "NoVersion", "sets spec.version: kubectl patch release r -n shop ", time.Time{}},
 		{"not over a missing environment", one(passing, glass, func(in *Input) { in.GuardedExists = false }), isWaiting, "NoEnvironment", "declares the Environment", time.Time{}},
+		{"healthy in an environment that is not there", one(v1alpha1.Criterion{Healthy: &v1alpha1.HealthyCriterion{Environment: "devv"}}, func(in *Input) { in.Bridge = []string{"dev"} }), isWaiting, "NoEnvironment", "mends gate", time.Time{}},
+		{"a soak in one", one(soaks("devv", 24), func(in *Input) { in.Bridge = []string{"dev"} }), isWaiting, "NoEnvironment", "declares the Environment devv", time.Time{}},
 		{"not past the environment before", one(passing, glass, func(in *Input) { in.After = "dev" }), isWaiting, "NotDeployed", "gate of dev", time.Time{}},
 		{"not past the environment before, which is a criterion too", one(v1alpha1.Criterion{Healthy: &v1alpha1.HealthyCriterion{Environment: "dev"}}, glass, func(in *Input) { in.After = "dev" }), isWaiting, "NotDeployed", "gate of dev", time.Time{}},
 		{"not over a newer release", one(passing, glass, func(in *Input) { in.SupersededBy = "r2" }), isRefused, "Superseded", "", time.Time{}},

@@ -72,6 +72,8 @@ type Input struct {
 	Changed string
 	// Modules are what is known of the modules that criteria ask about, by group:artifact:version.
 	Modules map[string]Module
+	// Bridge names the project's environments; nil while they are not known.
+	Bridge []string
 	// GuardedExists says that the guarded environment is declared.
 	GuardedExists bool
 	// Decommissioned says that the guarded environment is taken down: nobody is let in.

@@ -5,6 +5,7 @@ package gate
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/utils/lru"
@@ -26,6 +27,9 @@ func Required(c v1alpha1.SoakCriterion, works int32) time.Duration {
 func judgeSoak(in Input, c v1alpha1.SoakCriterion) outcome {
 	required := Required(c, in.Works)
 	env, ok := in.Environments[c.Environment]
+	if !ok && in.lacks(c.Environment) {
+		return mistyped(in, c.Environment)
+	}
 	if !ok || env.HealthySince == nil {
 		return waiting("NotHealthy", "the release becomes healthy in "+c.Environment, "soak of %s in %s has not begun", required, c.Environment)
 	}
@@ -44,9 +48,21 @@ func judgeSoak(in Input, c v1alpha1.SoakCriterion) outcome {
 	return passed("Soaked", "soaked in %s for %s", c.Environment, required)
 }
 
+// lacks says that the project has no such environment, as far as that is known.
+func (in Input) lacks(environment string) bool {
+	return in.Bridge != nil && !slices.Contains(in.Bridge, environment)
+}
+
+// mistyped is what a criterion waits for that names an environment which is not there.
+func mistyped(in Input, environment string) outcome {
+	return waiting("NoEnvironment", "somebody mends gate "+in.Name+", or declares the Environment "+environment, "environment %s does not exist", environment)
+}
+
 func judgeHealthy(in Input, environment string) outcome {
 	env, ok := in.Environments[environment]
 	switch {
+	case !ok && in.lacks(environment):
+		return mistyped(in, environment)
 	case !ok:
 		return waiting("NotDeployed", "the gate of "+environment+" opens", "not deployed in %s", environment)
 	case env.Phase == v1alpha1.PhaseHealthy && env.HealthySince != nil:
