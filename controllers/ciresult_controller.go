@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -103,19 +102,8 @@ func describeResult(res *v1alpha1.CIResult, releases []v1alpha1.Release, results
 // isReplaced tells a result that counts for nothing, since others of its type do, which the release was judged by. One that the
 // release was not judged with yet is none: who sent it waits for that.
 func isReplaced(res *v1alpha1.CIResult, rel *v1alpha1.Release, results []v1alpha1.CIResult) bool {
-	var same []v1alpha1.CIResult
-	for _, other := range results {
-		if other.Spec.Type == res.Spec.Type && strings.HasPrefix(rel.Spec.Commit, other.Spec.Commit) {
-			same = append(same, other)
-		}
-	}
-	var digests []string
-	if frozen := findCondition(rel.Status.Conditions, v1alpha1.ConditionFrozen); frozen != nil && frozen.Status == metav1.ConditionTrue {
-		for _, img := range bundleImages(rel.Status.Bundle) {
-			digests = append(digests, img.Digest)
-		}
-	}
-	counted := evidence.Reduce(evidence.ForImages(same, digests)).Counted
+	same := slices.DeleteFunc(slices.Clone(results), func(other v1alpha1.CIResult) bool { return other.Spec.Type != res.Spec.Type })
+	counted := evidence.On(rel, same)
 	unjudged := func(name string) bool { return !slices.Contains(rel.Status.Evidence, name) }
 	return len(counted) > 0 && !slices.ContainsFunc(counted, unjudged)
 }

@@ -3,6 +3,8 @@
 package v1alpha1
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -467,4 +469,17 @@ type ReleaseList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []Release `json:"items"`
+}
+
+// FrozenDigests are the digests of the release's images; nil while they are not all pinned, or there are none.
+func (r *Release) FrozenDigests() []string {
+	frozen := func(c metav1.Condition) bool { return c.Type == ConditionFrozen && c.Status == metav1.ConditionTrue }
+	if r.Status.Bundle == nil || !slices.ContainsFunc(r.Status.Conditions, frozen) {
+		return nil
+	}
+	var digests []string
+	for _, img := range r.Status.Bundle.Images {
+		digests = append(digests, img.Digest)
+	}
+	return digests
 }

@@ -84,6 +84,18 @@ func ForImages(results []v1alpha1.CIResult, digests []string) []v1alpha1.CIResul
 	return out
 }
 
+// On are the names of the results that count for a release, among those of its commit. Once it was judged by all of them, its
+// status names the same.
+func On(release *v1alpha1.Release, results []v1alpha1.CIResult) []string {
+	var own []v1alpha1.CIResult
+	for _, r := range results {
+		if strings.HasPrefix(release.Spec.Commit, r.Spec.Commit) {
+			own = append(own, r)
+		}
+	}
+	return Reduce(ForImages(own, release.FrozenDigests())).Counted
+}
+
 // Reduce makes a Set of the CIResults of one commit. Deployments reported by pipelines are not evidence of quality and
 // are left out; see Deployments.
 func Reduce(results []v1alpha1.CIResult) Set {

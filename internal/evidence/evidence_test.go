@@ -323,6 +323,35 @@ func TestForImages(t *testing.T) {
 	}
 }
 
+func TestOn(t *testing.T) {
+	const commit = "a1b2c3d4e5f60718293a4b5c6d7e8f9012345678"
+	on := func(name, commit, digest, pipeline string) v1alpha1.CIResult {
+		r := result(name, "tests", pipeline, "passed")
+		r.Spec.Commit, r.Spec.Digest = commit, digest
+		return r
+	}
+	all := []v1alpha1.CIResult{
+		on("older", commit, "", "7"), on("newer", commit[:12], "", "8"), on("other", "a1b2c3d"+commit[:33], "", "9"),
+	}
+	release := v1alpha1.Release{Spec: v1alpha1.ReleaseSpec{Commit: commit}}
+	if diff := cmp.Diff([]string{"newer"}, On(&release, all)); diff != "" {
+		t.Error(diff)
+	}
+	all = append(all, on("image", commit, "sha256:ours", "9"), on("foreign", commit, "sha256:theirs", "10"))
+	if diff := cmp.Diff([]string{"foreign"}, On(&release, all)); diff != "" {
+		t.Errorf("while its images are not known: %s", diff)
+	}
+	release.Status.Bundle = &v1alpha1.Bundle{Images: []v1alpha1.FrozenImage{{Digest: "sha256:ours"}}}
+	release.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionFrozen, Status: metav1.ConditionFalse}}
+	if diff := cmp.Diff([]string{"foreign"}, On(&release, all)); diff != "" {
+		t.Errorf("while its images are not all pinned: %s", diff)
+	}
+	release.Status.Conditions[0].Status = metav1.ConditionTrue
+	if diff := cmp.Diff([]string{"image"}, On(&release, all)); diff != "" {
+		t.Errorf("once its images are pinned: %s", diff)
+	}
+}
+
 func TestCoverageAndItsBase(t *testing.T) {
 	typed := func(typ string, change ...func(*v1alpha1.CIResultSpec)) v1alpha1.CIResult {
 		r := of(typ, "", "", "passed", change...)

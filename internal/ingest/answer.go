@@ -36,7 +36,8 @@ type Answer struct {
 	Verdict v1alpha1.Verdict `json:"verdict"`
 	// Verdict of every gate, by number.
 	Gates []GateAnswer `json:"gates"`
-	// Whether the above takes the report into account. False: stored, not judged yet.
+	// Whether the above takes the report into account, or every report on the release when none was sent. False: stored, not
+	// judged yet, and the verdict is not Passed.
 	Judged bool `json:"judged"`
 }
 
@@ -74,10 +75,11 @@ func answerFor(project, commit string, release *v1alpha1.Release) Answer {
 	return answer
 }
 
-// together is Refused if one of the named gates refused, Waiting if one waits or was not judged, and Passed if all passed.
+// together is Refused if one of the named gates refused, Waiting if one waits or was not judged, or a report is still to be judged,
+// and Passed if all passed.
 func (a Answer) together(gates []string) v1alpha1.Verdict {
 	verdict := v1alpha1.VerdictPassed
-	if len(a.Gates) == 0 {
+	if len(a.Gates) == 0 || !a.Judged {
 		verdict = v1alpha1.VerdictWaiting
 	}
 	for _, name := range gates {

@@ -14,10 +14,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"gitlab.com/dynors/sirrat/api/v1alpha1"
+	"gitlab.com/dynors/sirrat/internal/evidence"
 )
 
 // getGates answers with the verdicts on a commit. With ?wait= it answers as soon as the gate that ?gate= names, or every gate
-// that opens by itself, has passed or refused the release; a release that does not exist yet is waited for as well.
+// that opens by itself, has passed or refused the release as it was last reported on; a release that does not exist yet is waited
+// for as well.
 func (a *api) getGates(w http.ResponseWriter, r *http.Request, c caller) error {
 	wait, err := waitParameter(r, 0)
 	if err != nil {
@@ -37,7 +39,7 @@ func (a *api) getGates(w http.ResponseWriter, r *http.Request, c caller) error {
 	var release *v1alpha1.Release
 	a.await(r.Context(), commitTopic(c.project, commit), wait, func() bool {
 		release, err = pickRelease("commit", commit, a.hub.releasesWith(c.project, commit))
-		return err != nil || release != nil && isJudged(release) && answerFor(c.project, commit, release).decided(gates)
+		return err != nil || release != nil && a.isJudged(release) && answerFor(c.project, commit, release).decided(gates)
 	})
 	if err == nil && release == nil {
 		err = a.withStore(r.Context(), func(ctx context.Context) (err error) {
@@ -52,14 +54,23 @@ func (a *api) getGates(w http.ResponseWriter, r *http.Request, c caller) error {
 		return notFoundField("commit", fmt.Sprintf("this project has no release with commit %s", commit))
 	}
 	answer := answerFor(c.project, commit, release)
-	answer.Verdict, answer.Judged = answer.together(gates), isJudged(release)
+	answer.Judged = a.isJudged(release)
+	answer.Verdict = answer.together(gates)
 	writeJSON(w, http.StatusOK, "application/json", answer)
 	return nil
 }
 
-// isJudged tells a Release that the controllers have looked at from one that was just created.
-func isJudged(r *v1alpha1.Release) bool {
-	return r.Status.ObservedGeneration > 0 || len(r.Status.Gates) > 0
+// isJudged says whether the controllers have looked at a Release, with all that was reported on it: a verdict from before the last
+// report would pass for one that knows it.
+func (a *api) isJudged(r *v1alpha1.Release) bool {
+	if r.Status.ObservedGeneration == 0 && len(r.Status.Gates) == 0 {
+		return false
+	}
+	var results []v1alpha1.CIResult
+	for _, result := range a.hub.resultsWith(r.Namespace, r.Spec.Commit) {
+		results = append(results, *result)
+	}
+	return !slices.ContainsFunc(evidence.On(r, results), func(name string) bool { return !slices.Contains(r.Status.Evidence, name) })
 }
 
 // gatesAsked are the names of the gates that a request asks about: the one it names, otherwise all that open by themselves.

@@ -384,6 +384,44 @@ func TestWaitForVerdict(t *testing.T) {
 	}
 }
 
+// TestVerdictFromBeforeIsNone: what was judged before the last report came in is not what a pipeline asks for.
+func TestVerdictFromBeforeIsNone(t *testing.T) {
+	b := newBridge(t, false)
+	b.mustPost(b.results()+"?wait=0", result(someCommit, ""), 202)
+	judge := func() {
+		t.Helper()
+		if err := b.judge(b.project, someCommit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	judge()
+	ask := func(query string) (a Answer) {
+		t.Helper()
+		status, raw := b.do(http.MethodGet, b.gates("commit="+someCommit+"&gate=ci&"+query), b.token, "")
+		if err := json.Unmarshal(raw, &a); err != nil || status != http.StatusOK {
+			t.Fatalf("%d %s", status, raw)
+		}
+		return a
+	}
+	if a := ask("wait=60s"); a.Verdict != v1alpha1.VerdictPassed || !a.Judged {
+		t.Fatalf("judged by all that there is: %+v", a)
+	}
+	failed := b.mustPost(b.results()+"?wait=0", strings.Replace(result(someCommit, `"pipeline":"9"`), "passed", "failed", 1), 202)
+	cptest.Wait(t, "the report to be seen", func(context.Context) error {
+		if a := ask("wait=0"); a.Judged || a.Verdict != v1alpha1.VerdictWaiting {
+			return fmt.Errorf("with %s still to be judged: %+v", failed.Result, a)
+		}
+		return nil
+	})
+	if a := ask("wait=50ms"); a.Judged || a.Verdict != v1alpha1.VerdictWaiting {
+		t.Errorf("with %s still to be judged: %+v", failed.Result, a)
+	}
+	judge()
+	if a := ask("wait=60s"); a.Verdict != v1alpha1.VerdictRefused || !a.Judged {
+		t.Errorf("judged by all that there is: %+v", a)
+	}
+}
+
 func TestReplacedResultIsJudged(t *testing.T) {
 	b := newBridge(t, false)
 	answer := b.mustPost(b.results()+"?wait=0", result(someCommit, ""), 202)

@@ -79,10 +79,14 @@ func TestPickVersion(t *testing.T) {
 
 func TestVerdictTogether(t *testing.T) {
 	answer := func(verdicts ...v1alpha1.Verdict) Answer {
-		var a Answer
+		a := Answer{Judged: true}
 		for i, v := range verdicts {
 			a.Gates = append(a.Gates, GateAnswer{Name: string(rune('a' + i)), Verdict: v})
 		}
+		return a
+	}
+	before := func(a Answer) Answer { // from before the last report
+		a.Judged = false
 		return a
 	}
 	const p, w, r = v1alpha1.VerdictPassed, v1alpha1.VerdictWaiting, v1alpha1.VerdictRefused
@@ -100,6 +104,8 @@ func TestVerdictTogether(t *testing.T) {
 		{"not judged by the gate", answer(p), []string{"a", "z"}, w, false},
 		{"not judged at all", answer(), []string{"a"}, w, false},
 		{"no gate asked, not judged", answer(), nil, w, true},
+		{"all passed before the last report", before(answer(p, p)), []string{"a", "b"}, w, true},
+		{"one refused before the last report", before(answer(p, r)), []string{"a", "b"}, r, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := tc.answer.together(tc.gates); got != tc.want {
