@@ -48,13 +48,13 @@ func TestWhatFreezingNeeds(t *testing.T) {
 
 // A Secret that is not there, or of another type, is what a registry's 401 comes of: a mistyped name has to be seen.
 func TestAccountNamesAMissingSecret(t *testing.T) {
-	project := &v1alpha1.Project{ObjectMeta: metav1.ObjectMeta{Name: "shop"}, Spec: v1alpha1.ProjectSpec{RegistrySecretRef: "regsitry"}}
+	project := &v1alpha1.Project{ObjectMeta: metav1.ObjectMeta{Name: "shop"}, Spec: v1alpha1.ProjectSpec{RegistrySecretRef: "registry-pul"}}
 	for _, c := range []struct {
 		secret map[string][]byte
 		want   string
 	}{
-		{nil, "spec.registrySecretRef of the Project (there is no Secret regsitry in namespace shop)"},
-		{map[string][]byte{"password": {'x'}}, "spec.registrySecretRef of the Project (Secret regsitry has no key .dockerconfigjson: kubectl create secret docker-registry makes one)"},
+		{nil, "spec.registrySecretRef of the Project (there is no Secret registry-pul in namespace shop)"},
+		{map[string][]byte{"password": {'x'}}, "spec.registrySecretRef of the Project (Secret registry-pul has no key .dockerconfigjson: kubectl create secret docker-registry makes one)"},
 		{map[string][]byte{".dockerconfigjson": []byte("{}")}, "spec.registrySecretRef of the Project"},
 	} {
 		if got := accountOf(project, c.secret); got != c.want {
@@ -70,7 +70,7 @@ func TestReplicationIntoNoEnvironment(t *testing.T) {
 	envs := []v1alpha1.Environment{{ObjectMeta: metav1.ObjectMeta{Name: "production"}}}
 	for environment, want := range map[string]string{
 		"production": "",
-		"produktion": "spec.harbor.replication[0].environment: the project has no Environment produktion",
+		"prodution":  "spec.harbor.replication[0].environment: the project has no Environment prodution",
 	} {
 		if got := unknownReplication([]v1alpha1.HarborReplication{{Environment: environment}}, envs); got != want {
 			t.Errorf("%s: got %q, want %q", environment, got, want)
